@@ -180,7 +180,7 @@ def _steps(environment: Environment, extra: str) -> Iterator[str]:
     extras = extra.split(",")
     for module in (module for name in extras for module in EXTRAS.get(name, ())):
         run("python", "-c", f"import {module}")
-    run("selfemo", "init", "--example", "demo", text="demo.yaml is written")
+    run("selfemo", "init", "--example", "demo", text="Wrote demo.yaml")
     run("selfemo", "validate", "demo.yaml", text="demo.yaml is valid")
     run("selfemo", "schema", "--crd", text="kind: CustomResourceDefinition")
     yield "the example and the CRD are in the package"
@@ -192,7 +192,7 @@ def _steps(environment: Environment, extra: str) -> Iterator[str]:
     if {"jobs", "vllm"} <= set(extras):
         words = ("tiny", "--labels", "neutral,joy", "--print-command")
         run("selfemo", "serve", *words, text="vllm.entrypoints")
-        yield "the command of vLLM is printed"
+        yield "the vLLM command is printed"
     if {"report", "jobs"} & set(extras):
         runs = [next((ROOT / "tests/support" / name / "storage").glob("*/*")) for name in _RUNS]
         run("selfemo", "compare", *map(str, runs), "--to", "page.html")
@@ -203,7 +203,7 @@ def _check(call: Callable[..., str], extras: Sequence[str]) -> Iterator[str]:
     data = ("--data", "demo=demo")
     if "jobs" not in extras:
         for words in (["check", "demo.yaml"], ["run", "demo.yaml", "--dry-run"]):
-            call("selfemo", *words, *data, code=2, text='needs the extra "jobs"')
+            call("selfemo", *words, *data, code=2, text='requires the extra "jobs"')
         yield "`check` and `run --dry-run` name the missing extra"
         return
     call("selfemo", "model", "tiny", "--to", "tiny")

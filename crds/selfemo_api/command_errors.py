@@ -113,7 +113,7 @@ def unexpected_error(error: Exception, *, verbose: bool) -> tuple[str, ExitCode,
     if verbose:
         sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
     lines = str(error).strip().splitlines() or [""]
-    hint = "" if verbose else " (--verbose prints where)"
+    hint = "" if verbose else " (--verbose prints the traceback)"
     message = f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"
     return message, ExitCode.INTERNAL, ""
 

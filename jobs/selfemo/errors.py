@@ -51,7 +51,7 @@ def require(what: str, *extras: str) -> None:
     missing = missing_extras(extras)
     if missing:
         names = " and ".join(f'"{name}"' for name in missing)
-        raise MissingExtra(f"{what} needs the extra {names}: {install_hint(*missing)}")
+        raise MissingExtra(f"{what} requires the extra {names}: {install_hint(*missing)}")
 
 
 @contextmanager

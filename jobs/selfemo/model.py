@@ -56,7 +56,7 @@ class Model:
     ) -> None:
         given: object = labels  # a caller without a type checker may pass one text
         if isinstance(given, str):
-            raise TypeError("the labels of a model are a list, and not one text")
+            raise TypeError("the labels of a model must be a list, not a string")
         self.reference = str(reference)
         self._labels, self._revision = tuple(labels), revision
         self._generation, self._state = generation, Path(state)

@@ -108,13 +108,13 @@ class Recognizer(Closing):
         if isinstance(source, str):
             return self._predict_dialogue([source], "", probabilities)[0]
         if isinstance(source, Turn | Dialogue):
-            raise TypeError(f"a list is expected, and not one {type(source).__name__}")
+            raise TypeError(f"expected a list, not a single {type(source).__name__}")
         entries = list(source)  # an iterator can be read only once
         dialogues = [entry for entry in entries if isinstance(entry, Dialogue)]
         if not dialogues:
             return self._predict_dialogue(entries, "", probabilities)  # type: ignore[arg-type]
         if len(dialogues) < len(entries):
-            raise TypeError("all entries must be dialogues, or none of them")
+            raise TypeError("either all entries must be dialogues, or none")
         return self._predict_dialogues(dialogues, probabilities)
 
     def _predict_dialogue(self, turns: Turns, name: str, probabilities: bool) -> list[Prediction]:
@@ -224,7 +224,7 @@ class Responder(Closing):
 
         context = utterances(turns)
         if not context:
-            raise BadInput("a reply needs at least one turn to answer")
+            raise BadInput("a reply requires at least one turn to respond to")
         return self._inner.reply(
             context, speaker or reply_speaker(context), emotion, n=n, seed=seed
         )

@@ -90,12 +90,12 @@ def utterances(turns: Turns) -> list[Utterance]:
 
     source: object = turns  # a caller without a type checker may pass one text
     if isinstance(source, str):
-        raise TypeError("the turns of a dialogue are a list, and not one text")
+        raise TypeError("the turns of a dialogue must be a list, not a string")
     given = list(turns)  # an iterator can be read only once
     texts = [turn for turn in given if isinstance(turn, str)]
     if texts:
         if len(texts) < len(given):
-            raise TypeError("the turns of a dialogue are all texts, or all have a speaker")
+            raise TypeError("the turns of a dialogue must all be strings, or all have a speaker")
         return list(_of_texts(texts))
     return [Utterance(*_speaker_and_text(turn)) for turn in given]
 
@@ -111,7 +111,7 @@ def _of_texts(texts: Sequence[str]) -> Iterator[Utterance]:
         if not text.strip():
             raise BadInput(f"{place}: is empty")
         if not is_text(text):
-            raise BadInput(f"{place}: has half of a surrogate pair")
+            raise BadInput(f"{place}: contains an unpaired surrogate")
     for dialogue in read_plain_text(lines, Notes()):
         yield from dialogue
 
@@ -120,12 +120,12 @@ def _speaker_and_text(turn: object) -> tuple[str, str]:
     """Return the speaker and the text of a turn. Raises TypeError, BadInput."""
     pair = (turn.speaker, turn.text) if isinstance(turn, Turn) else turn
     if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(p, str) for p in pair):
-        raise TypeError(f"a turn is a text, a pair (speaker, text) or a Turn, and not {turn!r}")
+        raise TypeError(f"a turn must be a string, a (speaker, text) pair or a Turn, not {turn!r}")
     speaker, text = pair
     if not text.strip():
         raise BadInput(f"the turn of {speaker!r} has no text")
     if not is_text(speaker + text):
         raise BadInput(
-            f"the turn of {speaker!r} has half of a surrogate pair, which is not a character"
+            f"the turn of {speaker!r} contains an unpaired surrogate, which is not a character"
         )
     return speaker, text

@@ -156,7 +156,7 @@ def test_an_installed_wheel_needs_no_checkout(built: Built, tmp_path: Path) -> N
     )
     assert where.stdout.startswith(str(installed))
     assert selfemo("schema", "--crd") == (ROOT / "crds" / CRD_FILE).read_text()
-    assert "demo.yaml is written" in selfemo("init", "--example", "demo")
+    assert "Wrote demo.yaml" in selfemo("init", "--example", "demo")
     assert selfemo("validate", "demo.yaml") == "demo.yaml is valid\n"
     for file in (ROOT / "examples" / "demo").iterdir():
         assert (work / "demo" / file.name).read_bytes() == file.read_bytes()

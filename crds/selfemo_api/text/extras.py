@@ -115,9 +115,9 @@ def add_extra(name: str) -> str:
     Examples
     --------
     >>> add_extra("ray")
-    'install the extra `ray` (`tools/uv sync --inexact --extra ray` in the checkout)'
+    'install the `ray` extra (`tools/uv sync --inexact --extra ray` in the checkout)'
     """
-    return f"install the extra `{name}` (`tools/uv sync --inexact --extra {name}` in the checkout)"
+    return f"install the `{name}` extra (`tools/uv sync --inexact --extra {name}` in the checkout)"
 
 
 def missing_extra_message(*names: str) -> str:
@@ -131,8 +131,8 @@ def missing_extra_message(*names: str) -> str:
     Examples
     --------
     >>> print(missing_extra_message("jobs").partition(":")[0])
-    this command needs the extra "jobs"
+    this command requires the extra "jobs"
     """
     noun = "extra" if len(names) == 1 else "extras"
     quoted = " and ".join(f'"{name}"' for name in names)
-    return f"this command needs the {noun} {quoted}: {install_hint(*names)}"
+    return f"this command requires the {noun} {quoted}: {install_hint(*names)}"

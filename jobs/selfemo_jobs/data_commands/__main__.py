@@ -16,12 +16,12 @@ from selfemo_jobs.runtime.command_line import (
 )
 
 _HELP = {
-    "check": """Print figures of dialogues, and what is wrong with them.
+    "check": """Print dataset statistics and problems.
 
-The sources are files, folders, patterns or URIs, or the YAML file of one evolution. The report has
-the counts of dialogues, turns and labels, the lengths, odd characters, dialogues that are repeated,
-and dialogues that two sources share.""",
-    "convert": "Write the dialogues of any readable format as JSON Lines.",
+The sources are files, folders, patterns or URIs, or the YAML file of one evolution. The report
+includes the number of dialogues, turns and labels, text lengths, unusual characters, duplicate
+dialogues, and dialogues shared by two sources.""",
+    "convert": "Convert dialogues from any supported format to JSON Lines.",
 }
 
 
@@ -40,7 +40,8 @@ def parser() -> CommandParser:
     check.add_argument(
         "--model",
         metavar="URI",
-        help="the folder or the URI of a model, whose tokenizer counts lengths. Default: words",
+        help="the folder or URI of a model whose tokenizer measures lengths. Default: "
+        "lengths in words",
     )
     add_output_option(check)
     convert = commands.add_parser("convert", help=_HELP["convert"], description=_HELP["convert"])
@@ -50,11 +51,11 @@ def parser() -> CommandParser:
         type=Path,
         metavar="FILE",
         required=True,
-        help="the JSON Lines file to write. An ending of .gz compresses it",
+        help="the JSON Lines file to write. Use a .gz extension to compress the output",
     )
     add_output_option(convert)
     _add_source_options(convert)
-    convert.add_argument("--no-labels", action="store_true", help="leave the labels out")
+    convert.add_argument("--no-labels", action="store_true", help="omit the labels")
     return top
 
 
@@ -66,12 +67,12 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--format",
         choices=[kind.value for kind in DataFormat],
-        help="the format of the files. Default: it follows from their names and content",
+        help="the format of the files. Default: inferred from their names and content",
     )
     command.add_argument(
         "--labels",
         metavar="LABEL,…",
-        help="the label set; a label that is not in it is an error. Default: any label",
+        help="the label set. Other labels are errors. Default: any label is allowed",
     )
     command.add_argument(
         "--columns",
@@ -83,7 +84,7 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         "--label-map",
         action="append",
         metavar="LABEL=NEW,…",
-        help="the new name of labels; an empty one removes a label. Can be repeated",
+        help="new names for labels. An empty name removes a label. Can be repeated",
     )
     add_data_option(command)
 

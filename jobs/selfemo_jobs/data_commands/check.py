@@ -90,7 +90,7 @@ def _evolution(arguments: argparse.Namespace) -> EmotionEvolution | None:
     options = [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name)]
     if len(arguments.source) > 1 or options:
         others = options[0] if options else "another source"
-        raise BadInput(f"{files[0]} describes its sources itself: leave out {others}")
+        raise BadInput(f"{files[0]} already defines its sources: omit {others}")
     if not Path(files[0]).is_file():
         raise BadInput(f"{files[0]} does not exist")
     return load_evolution(Path(files[0]))
@@ -158,9 +158,9 @@ def _source_lines(figures: SourceFigures, unit: str) -> Iterator[str]:
     facts = ", ".join(filter(None, (figures.use, figures.format)))
     yield f"{figures.name} ({facts})" if facts else figures.name
     yield _line("dialogues", f"{figures.dialogues}" + _repeated(figures.repeated_dialogues))
-    yield _line("turns", f"{figures.turns}; in a dialogue {_spread(figures.turns_per_dialogue)}")
+    yield _line("turns", f"{figures.turns}; per dialogue {_spread(figures.turns_per_dialogue)}")
     yield _line("speakers", f"{figures.speakers}")
-    yield _line(unit, f"in a turn {_spread(figures.length)}")
+    yield _line(unit, f"per turn {_spread(figures.length)}")
     labels = [f"{x} {_share(n, figures.turns)}" for x, n in figures.labels.items()]
     if labels:
         yield _line("labels", ", ".join(labels))
@@ -183,11 +183,11 @@ def _spread(spread: Spread) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part} ({share(part, whole):.1f} %)"
+    return f"{part} ({share(part, whole):.1f}%)"
 
 
 def _repeated(count: int) -> str:
-    return f", {count} of them repeated" if count else ""
+    return f", {count} of them duplicates" if count else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -46,7 +46,7 @@ def convert(arguments: argparse.Namespace) -> int:
         work = Path(folder)
         files = fetch_source(source_uri(arguments.source), environment_store(work), work)
         if output.exists() and any(file.path.samefile(output) for file in files.files):
-            raise BadInput(f"{output} is a file of the source: choose another --to")
+            raise BadInput(f"{output} is one of the source files: choose another --to")
         content = read_source(files, data_format(arguments), options)
     data = to_json_lines(content.dialogues)
     if output.suffix == ".gz":

@@ -65,7 +65,7 @@ def read_options(arguments: argparse.Namespace, *, read_labels: bool = True) -> 
     if arguments.labels is not None:
         labels = split_labels(arguments.labels)
         if not labels:
-            raise BadInput("--labels has no label")
+            raise BadInput("--labels contains no label")
     columns = source_columns(arguments.columns)
     return ReadOptions(labels, read_labels, columns, _pairs("--label-map", arguments.label_map))
 
@@ -86,7 +86,7 @@ def source_columns(values: Sequence[str] | None) -> Mapping[str, str]:
     columns = _pairs("--columns", values)
     unknown = sorted(columns.keys() - set(PARTS))
     if unknown:
-        raise BadInput(f"--columns {unknown[0]}=…: the parts are {', '.join(PARTS)}")
+        raise BadInput(f"--columns {unknown[0]}=…: the part must be one of {', '.join(PARTS)}")
     return columns
 
 
@@ -118,7 +118,8 @@ def set_data_volumes(volumes: Sequence[str] | None) -> None:
             raise BadInput(f"--data {text}: {path} is not a folder")
         if ":" in str(path):  # it divides the volumes in the variable
             raise BadInput(
-                f"--data {text}: {path} has a colon: rename the folder, or name a link to it"
+                f"--data {text}: {path} contains a colon: rename the folder, or use a symbolic "
+                "link to it"
             )
         entries.append(f"{name}={path}")
     os.environ[ENV_DATA] = ":".join(filter(None, entries))
@@ -141,8 +142,8 @@ def _pairs(option: str, values: Sequence[str] | None) -> Mapping[str, str]:
     for pair in (pair for value in values or () for pair in value.split(",") if pair.strip()):
         name, sign, value = pair.partition("=")
         if not sign or not name.strip():
-            raise BadInput(f"{option} {pair}: must be NAME=VALUE, with commas between pairs")
+            raise BadInput(f"{option} {pair}: must be NAME=VALUE, with pairs separated by commas")
         if name.strip() in pairs:
-            raise BadInput(f"{option}: `{name.strip()}` is there twice")
+            raise BadInput(f"{option}: `{name.strip()}` appears twice")
         pairs[name.strip()] = value.strip()
     return pairs

@@ -43,7 +43,9 @@ def read_table(file: SourceFile) -> pa.Table:
         raise BadInput(f"{file.uri} is a damaged Parquet or Arrow file: {reason}") from None
     if not data.removeprefix(b"\xef\xbb\xbf").strip():
         raise BadInput(f"{file.uri} is empty")
-    raise BadInput(f"{file.uri} is not a Parquet file: leave out `format`, or set its own")
+    raise BadInput(
+        f"{file.uri} is not a Parquet file: omit `format`, or set it to the file's format"
+    )
 
 
 def table_records(table: pa.Table, file: str, first_row: int = 1) -> list[Node]:

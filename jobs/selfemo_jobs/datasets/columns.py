@@ -112,10 +112,10 @@ def _named_column(
     """Return the column that ``dataset.columns`` names for a part, or None."""
     column = columns.get(part)
     if column is not None and names.count(column) != 1:
-        what = "is missing" if column not in names else "is there twice"
+        what = "is missing" if column not in names else "appears twice"
         raise BadInput(
-            f"{file}: column `{column}` of `dataset.columns.{part}` {what} "
-            f"(the file has: {shorten(', '.join(names), 200)})"
+            f"{file}: column `{column}` of `dataset.columns.{part}` {what} (columns in the file: "
+            f"{shorten(', '.join(names), 200)})"
         )
     return column
 
@@ -128,6 +128,6 @@ def _common_column(part: str, names: Sequence[str], file: str) -> str | None:
     if len(matches) > 1:
         raise BadInput(
             f"{file}: columns {', '.join(f'`{name}`' for name in matches)} could all be the "
-            f"{part}: name one in `dataset.columns.{part}`"
+            f"{part}: specify one in `dataset.columns.{part}`"
         )
     return matches[0] if matches else None

@@ -59,7 +59,7 @@ class Row:
         value = self.fields[column].strip()
         digits = value.removesuffix(".0")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
-            raise self.place.error(f"`{column}` is `{shorten(value)}`: it must be a whole number")
+            raise self.place.error(f"`{column}` is `{shorten(value)}`: it must be an integer")
         return int(digits)
 
 
@@ -185,7 +185,7 @@ def read_rows(
     Raises
     ------
     BadInput
-        If a column is missing, a column that is read is there twice, a row has too few or too many
+        If a column is missing, a column that is read appears twice, a row has too few or too many
         fields, or a quote is not closed.
     """
     decoded = decode_text(file.read_bytes(), file.uri, fix_typography=True)
@@ -229,24 +229,25 @@ def rows_of_lines(
         records = chain((first,), records)
     for column in columns:
         if names.count(column) != 1:
-            what = "is missing" if column not in names else "is there twice"
+            what = "is missing" if column not in names else "appears twice"
             raise BadInput(
-                f"{file}: column `{column}` {what} (the file has: {shorten(', '.join(names), 200)})"
+                f"{file}: column `{column}` {what} (columns in the file: "
+                f"{shorten(', '.join(names), 200)})"
             )
     twice = next((n for n in names if names.count(n) > 1 and (n in chosen or is_part(n))), None)
     if twice is not None:
-        raise BadInput(f"{file}: column `{twice}` is there twice: rename one of them")
+        raise BadInput(f"{file}: column `{twice}` appears twice: rename one of them")
     is_empty = True
     for place, values in records:
         is_empty = False
         if len(values) != len(names):
             raise place.error(
-                f"{len(values)} fields, {'the heading' if has_heading else 'the first row'} has "
-                f"{len(names)} (separated by {_SEPARATORS[separator]})"
+                f"{len(values)} fields, {'the header row' if has_heading else 'the first row'} "
+                f"has {len(names)} (separated by {_SEPARATORS[separator]})"
             )
         yield Row(place, dict(zip(names, values, strict=True)), notes)
     if is_empty:
-        raise BadInput(f"{file} has a heading and no rows")
+        raise BadInput(f"{file} has a header row but no other rows")
 
 
 def _records(reader: Iterator[list[str]], file: str) -> Iterator[tuple[Place, list[str]]]:
@@ -269,10 +270,10 @@ def _problem(error: csv.Error) -> str:
     """Return what is wrong with a row, which may have several lines."""
     text = str(error)
     if text == "unexpected end of data":
-        return "a quote of the row that begins here is not closed: the file ends within it"
+        return "a quote in the row that begins here is not closed before the end of the file"
     if text.startswith("field larger than"):
         return (
             f"a field of the row that begins here has more than {MOST_FIELD} characters: close "
-            "its quote, or divide the text"
+            "its quote, or split the text"
         )
     return text

@@ -51,7 +51,7 @@ def detect_format(file: SourceFile, columns: Mapping[str, str]) -> DataFormat:
     separator = separator_of(lines, file.ending, chosen=columns.values())
     if file.ending not in _CSV_ENDINGS and separator not in first_line:
         raise BadInput(
-            f"{file.uri}: neither its name nor its content says what it is: set `format` "
+            f"{file.uri}: the format cannot be inferred from its name or content: set `format` "
             f"({_FORMATS}), or convert it to JSON Lines"
         )
     return _table_format(set(heading_of(text, separator, file.uri)), columns)
@@ -84,8 +84,8 @@ def explain_json(text: str, file: SourceFile) -> str:
     if emorynlp.is_own_json(value):
         return f"{file.uri} {emorynlp.OWN_JSON}"
     return (
-        f"{file.uri} is JSON, not CSV: leave out `format`, or set it to `{_json_format(text)}`, "
-        "and give the file an ending of JSON"
+        f"{file.uri} is JSON, not CSV: omit `format`, or set it to `{_json_format(text)}`, and "
+        "use a JSON file extension"
     )
 
 

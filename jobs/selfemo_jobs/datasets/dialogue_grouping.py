@@ -44,8 +44,8 @@ def group_dialogues(rows: Iterable[TableRow], field: str) -> list[Dialogue]:
         first = turns.setdefault(number, row)
         if first is not row:
             raise row.place.error(
-                f"`{field}` {number} is in dialogue {row.dialogue} twice "
-                f"(first in {first.place.within})"
+                f"`{field}` {number} appears twice in dialogue {row.dialogue} (first in "
+                f"{first.place.within})"
             )
     return [
         Dialogue(name, tuple(turns[number].turn for number in sorted(turns)))

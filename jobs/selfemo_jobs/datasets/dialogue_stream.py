@@ -93,7 +93,7 @@ class DialogueStream:
             is_empty = False
             yield dialogue
         if is_empty:
-            raise BadInput(f"{self._files.uri} has no dialogue")
+            raise BadInput(f"{self._files.uri} contains no dialogue")
         self._warnings = self._notes.warnings()
 
     @property
@@ -135,7 +135,7 @@ class DialogueStream:
         for number, record in enumerate(chain(first, records), start=1):
             dialogue = reader.dialogue(record, layout, number)
             if not ids.add(dialogue.id):
-                raise record.place.error(f"the id {dialogue.id} is there twice")
+                raise record.place.error(f"the id {dialogue.id} appears twice")
             yield dialogue
         reader.check()
 
@@ -161,8 +161,9 @@ class DialogueStream:
             turns = list(group)
             if not ids.add(name):
                 raise ScatteredRows(
-                    f"{turns[0].place}: rows of dialogue {name} are also further up: in a file of "
-                    f"more than {WHOLE_BYTES >> 20} MiB, the rows of a dialogue must be together"
+                    f"{turns[0].place}: rows of dialogue {name} also appear earlier: in a file "
+                    f"of more than {WHOLE_BYTES >> 20} MiB, the rows of a dialogue must be "
+                    "consecutive"
                 )
             yield reader.with_speakers(group_dialogues(turns, columns.get(TURN, TURN))[0])
 
@@ -181,7 +182,7 @@ class DialogueStream:
                 if reader.columns(keys) != columns:
                     raise ScatteredRows(
                         f"{record.place}: `{min(new)}` is not in the first {HEAD_RECORDS} rows: "
-                        "write it in the first one too, or name the columns"
+                        "add it to the first row too, or specify the columns"
                     )
             if DIALOGUE not in columns:
                 self._notes.add(Oddity.NO_DIALOGUE, None)

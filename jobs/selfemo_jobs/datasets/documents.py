@@ -82,7 +82,7 @@ class Node:
         elif type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or not 0 <= value < 10**MOST_DIGITS:
-            raise self.error(f"is `{shorten(str(self.value))}`: it must be a whole number")
+            raise self.error(f"is `{shorten(str(self.value))}`: it must be an integer")
         return value
 
     def entries(self) -> list[tuple[str, Node]]:
@@ -127,7 +127,7 @@ def parse(text: str, place: Place) -> Node:
         line = max(place.line, 1) + error.lineno - 1
         raise Place(place.file, line).error(f"not JSON: {error.msg}") from None
     except UnicodeEncodeError:
-        raise place.error("not JSON: half of a surrogate pair") from None
+        raise place.error("not JSON: unpaired surrogate") from None
     except (ValueError, RecursionError) as error:
         raise place.error(f"not JSON: {error}") from None
     return Node(place, "", value)
@@ -186,7 +186,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"`{twice}` is there twice")
+        raise ValueError(f"`{twice}` appears twice")
     return value
 
 

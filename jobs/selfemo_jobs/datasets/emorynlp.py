@@ -16,7 +16,7 @@ COLUMNS = ("Utterance", "Speaker", "Scene_ID", "Utterance_ID", "Season", "Episod
 LABEL = "Emotion"
 #: What the JSON files of EmoryNLP's own repository are.
 OWN_JSON = (
-    "is the JSON of EmoryNLP's own repository, which is not read: use the files "
+    "is the JSON format of EmoryNLP's own repository, which is not supported: use the files "
     "`emorynlp_*_final.csv` of MELD's repository, or convert it to JSON Lines"
 )
 
@@ -66,6 +66,7 @@ def _speaker(row: Row) -> str:
         names = None
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise row.place.error(
-            f"`Speaker` is `{shorten(value)}`: it must be a list of names, as ['Monica Geller']"
+            f"`Speaker` is `{shorten(value)}`: it must be a list of names, for example ['Monica "
+            "Geller']"
         )
     return " and ".join(row.notes.clean(name, row.place) for name in names)

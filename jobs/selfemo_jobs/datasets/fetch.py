@@ -58,7 +58,7 @@ def fetch_source(uri: str, store: Store | None, work: Path) -> SourceFiles:
     if not uri.startswith("s3://"):
         return _local_files(uri, parsed)
     if store is None:
-        raise BadInput(f"{uri}: there are no storage options with which to read S3")
+        raise BadInput(f"{uri}: reading S3 requires storage options")
     return _files_in_store(uri, parsed, store_for(uri, store), work)
 
 
@@ -109,7 +109,7 @@ def _saved_split(uri: str, parsed: SourceUri, file: Path) -> Path:
     split = parsed.split or (splits[0] if len(splits) == 1 else None)
     if split not in splits:
         raise BadInput(
-            f"{uri} has the splits {', '.join(splits)}: name one, as "
+            f"{uri} has the splits {', '.join(splits)}: specify one, for example "
             f"{parsed.base}?split={splits[0]}"
         )
     return file.parent / split
@@ -128,7 +128,7 @@ def _json_list(uri: str, file: Path, key: str, inner: str | None = None) -> list
     except (OSError, ValueError, KeyError, TypeError):
         names = []
     if not names or not all(isinstance(n, str) and re.fullmatch(r"[\w.-]+", n) for n in names):
-        raise BadInput(f"{uri}: {file.name} is not that of a saved dataset")
+        raise BadInput(f"{uri}: {file.name} does not belong to a saved dataset")
     return names
 
 

@@ -77,9 +77,10 @@ class GoldLabels:
         counts = ", ".join(f"{shorten(name)}: {n}" for name, n in self._unknown.most_common(8))
         more = ", …" if len(self._unknown) > 8 else ""
         raise place.error(
-            f"`{field}` is `{shorten(label)}`, an unknown emotion: `dataset.labels` has "
-            f"{', '.join(self._order)}. {self._unknown.total()} of {self._read} labels do not fit "
-            f"({counts}{more}): fix the file or `dataset.labels`, or map them in `dataset.labelMap`"
+            f"`{field}` is `{shorten(label)}`, an unknown emotion: `dataset.labels` contains "
+            f"{', '.join(self._order)}. {self._unknown.total()} of {self._read} labels do not "
+            f"match ({counts}{more}): fix the file or `dataset.labels`, or map them in "
+            "`dataset.labelMap`"
         )
 
     def _label(self, value: str, place: Place, field: str) -> str:

@@ -122,8 +122,8 @@ def split_files(
 
     if not any(is_data_file(path.relative_to(folder).as_posix()) for path in folder.rglob("*")):
         raise BadInput(
-            f"{uri} has no data file that is read (JSON, CSV, Parquet or Arrow); loading scripts "
-            "are not run: try the option `revision=refs/convert/parquet`"
+            f"{uri} has no supported data file (JSON, CSV, Parquet or Arrow), and loading "
+            "scripts are not run: try the option `revision=refs/convert/parquet`"
         )
     try:
         # the builder locks a cache, and the folder may be read-only
@@ -132,25 +132,25 @@ def split_files(
     # the library's errors have no common base class
     except Exception as error:
         reason = " ".join(str(error).replace(str(folder), "the dataset").split())[:300]
-        raise BadInput(f"{uri}: the files of the dataset are not clear: {reason}") from error
+        raise BadInput(f"{uri}: the files of the dataset are ambiguous: {reason}") from error
     splits = {str(split): paths for split, paths in (builder.config.data_files or {}).items()}
     split = parsed.split or (next(iter(splits)) if len(splits) == 1 else None)
     if split not in splits:
         options = f"config={parsed.config}&" if parsed.config else ""
         problem = f"has no split {split}; it has" if split else "has the splits"
         raise BadInput(
-            f"{uri} {problem} {', '.join(splits)}: name one, as "
+            f"{uri} {problem} {', '.join(splits)}: specify one, for example "
             f"{parsed.base}?{options}split={next(iter(splits))}"
         )
     root = folder.resolve()
     paths = [Path(path) for path in splits[split]]
     outside = next((path for path in paths if not path.is_relative_to(root)), None)
     if outside is not None:
-        raise BadInput(f"{uri}: the card names a file outside of the dataset: {outside}")
+        raise BadInput(f"{uri}: the dataset card refers to a file outside the dataset: {outside}")
     names = sorted(path.relative_to(root).as_posix() for path in paths)
     names = [name for name in names if is_data_file(name)]
     if not names:
-        raise BadInput(f"{uri}: split {split} has no data file that is read")
+        raise BadInput(f"{uri}: split {split} has no supported data file")
     return names, feature_names(builder.info.features or {})
 
 

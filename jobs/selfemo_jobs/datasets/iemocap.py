@@ -65,7 +65,7 @@ class _IemocapReader:
         dialogues = []
         for name, node in named:
             if name in names:
-                raise node.error(f"is the dialogue {name} for the second time")
+                raise node.error(f"is a duplicate of dialogue {name}")
             names.add(name)
             dialogues.append(Dialogue(name, self._turns(name, node)))
         if self._gold:
@@ -85,7 +85,7 @@ class _IemocapReader:
             past = len(turns) - 1
             known = [(turn.speaker, turn.text) for turn in dialogues[-1]] if dialogues else []
             if past and known[-past:] != turns[:-1]:
-                raise node.get("input").error("does not continue the line before")
+                raise node.get("input").error("does not continue the previous line")
             emotions = self._labels(node.get("target"), self._gold) if self._gold else ()
             dialogues[-1].append(Utterance(*turns[-1], emotions))
         if self._gold:
@@ -95,7 +95,9 @@ class _IemocapReader:
     def _turns(self, name: str, node: Node) -> tuple[Utterance, ...]:
         sentences = node.get("sentences").items()
         if not sentences:
-            raise node.get("sentences").error("is empty: a dialogue has at least one utterance")
+            raise node.get("sentences").error(
+                "is empty: a dialogue must have at least one utterance"
+            )
         speakers = _parallel(node, "genders", len(sentences))
         emotions = _parallel(node, "labels", len(sentences)) if self._gold else ()
         return tuple(
@@ -123,9 +125,9 @@ class _IemocapReader:
             raise node.error(f"must be 0 to {len(IEMOCAP) - 1} ({', '.join(IEMOCAP)}) or a name")
         if self._options.labels is not None and not all(map(gold.knows, IEMOCAP)):
             raise node.error(
-                f"is {value}: numbers stand for {', '.join(IEMOCAP)}, and `dataset.labels` has "
-                'other labels: give the label of each number in `dataset.labelMap`, as "0": '
-                f"{self._options.labels[0]}"
+                f"is {value}: numbers refer to {', '.join(IEMOCAP)}, and `dataset.labels` has "
+                "other labels: specify the label of each number in `dataset.labelMap`, for "
+                f'example "0": {self._options.labels[0]}'
             )
         return IEMOCAP[value]
 

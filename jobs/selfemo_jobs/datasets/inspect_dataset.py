@@ -78,7 +78,7 @@ def label_map_findings(dataset: DatasetSpec) -> list[Finding]:
         Finding(
             Severity.ERROR,
             f"dataset.labelMap[{name}]",
-            f"`{label}` is not in `dataset.labels`, which has {', '.join(dataset.labels)}",
+            f"`{label}` is not in `dataset.labels`, which contains {', '.join(dataset.labels)}",
         )
         for name, label in dataset.label_map.items()
         if label_key(label) not in known

@@ -156,7 +156,7 @@ def inspect_dialogues(
     >>> dialogue = Dialogue("d1", (Utterance("Ann", "Hi!"),))
     >>> dev = InspectedSource("dataset.sources[1]", "dev", [dialogue], Use.EVALUATION)
     >>> print(inspect_dialogues([dev]).of(Severity.ERROR)[0])
-    dataset.sources[1]: no turn has a label, and an evaluation source needs them
+    dataset.sources[1]: no turn has a label, but an evaluation source needs them
     """
     indexes = [DialogueIndex(source.dialogues) for source in sources]
     figures = [
@@ -253,7 +253,7 @@ def _findings(
         yield Finding(
             Severity.ERROR,
             source.field,
-            f"no turn has a label, and {needs[source.use]} needs them",
+            f"no turn has a label, but {needs[source.use]} needs them",
         )
     for warning in source.warnings:
         if warning.kind is not Oddity.UNLABELED:
@@ -270,7 +270,7 @@ def _findings(
         yield Finding(
             Severity.WARNING,
             source.field,
-            "each dialogue has one turn: prompts show no context",
+            "each dialogue has only one turn: prompts show no context",
         )
 
 

@@ -51,16 +51,17 @@ def check_label_set(labels: Sequence[str], where: str) -> None:
         If a run could not have them.
     """
     if len(labels) < 2 or len(set(labels)) < len(labels):
-        raise BadInput(f"{where} must be two or more, and all different")
+        raise BadInput(f"{where} must be two or more, without duplicates")
     if len(labels) > _MOST:
-        raise BadInput(f"{where} are {len(labels)}: at most {_MOST} are possible")
+        raise BadInput(f"{where} are {len(labels)}, but at most {_MOST} are allowed")
     for label in labels:
         try:
             _EMOTION.validate_python(label)
         except ValidationError:
             raise BadInput(
-                f"{where}: `{label}` cannot be a label: it has 1 to 64 characters, no comma, "
-                "semicolon, colon, double quote or control character, and no blank at its ends"
+                f"{where}: `{label}` cannot be a label: a label has 1 to 64 characters, no "
+                "comma, semicolon, colon, double quote or control character, and no leading or "
+                "trailing space"
             ) from None
     for problem in labels_alike(labels):
         raise BadInput(f"{where}: {problem}")
@@ -77,7 +78,7 @@ def labels_alike(labels: Sequence[str]) -> Iterator[str]:
     Examples
     --------
     >>> list(labels_alike(["joy", "anger", "Joy"]))
-    ['`joy` and `Joy` are the same label: case is not compared']
+    ['`joy` and `Joy` are the same label: labels are not case-sensitive']
     """
     # the rewards import NumPy, which the help of a command does not need
     from selfemo_jobs.rewards.word_units import normalize_answer
@@ -88,9 +89,9 @@ def labels_alike(labels: Sequence[str]) -> Iterator[str]:
         same = by_key.setdefault(label_key(label), label)
         alike = by_answer.setdefault(normalize_answer(label), label)
         if same != label:
-            yield f"`{same}` and `{label}` are the same label: case is not compared"
+            yield f"`{same}` and `{label}` are the same label: labels are not case-sensitive"
         elif alike != label:
             yield (
-                f"`{alike}` and `{label}` are the same in an answer, where widths, blanks and "
-                "variants of a sign are not compared: rename one of them"
+                f"`{alike}` and `{label}` are the same in an answer, where character widths, "
+                "spaces and character variants are ignored: rename one of them"
             )

@@ -186,7 +186,7 @@ def read_source(files: SourceFiles, kind: DataFormat | None, options: ReadOption
     groups = [(file.uri, read) for file, read in _read_files(files.files, kind, options, notes)]
     dialogues = _with_unique_ids(groups)
     if not dialogues:
-        raise BadInput(f"{files.uri} has no dialogue")
+        raise BadInput(f"{files.uri} contains no dialogue")
     return SourceContent(kind, dialogues, notes.warnings())
 
 
@@ -196,8 +196,8 @@ def select_dialogues(source: Source, dialogues: D) -> D:
     selected = dialogues[source.offset : stop]
     if not selected:
         raise BadInput(
-            f"{source.uri} has {len(dialogues)} dialogues: `offset` of source "
-            f"`{source.name}` is {source.offset}, past the last"
+            f"{source.uri} has {len(dialogues)} dialogues: `offset` of source `{source.name}` is "
+            f"{source.offset}, past the last one"
         )
     return selected
 
@@ -218,8 +218,8 @@ def require_labels(
     """
     if not any(turn.labels for dialogue in dialogues for turn in dialogue.turns):
         raise BadInput(
-            f"{uri} has no labels: {use} needs them, in the key `labels` of a turn or in the "
-            "column that `dataset.columns.label` names"
+            f"{uri} has no labels: {use} needs them, in the `labels` key of each turn or in the "
+            "column set in `dataset.columns.label`"
         )
 
 
@@ -256,8 +256,8 @@ def format_of(
     if len(kinds) > 1:
         counts = ", ".join(f"{count} {name.value}" for name, count in kinds.most_common())
         raise BadInput(
-            f"{files.uri} has files of several formats ({counts}): name those of one format with "
-            "a pattern"
+            f"{files.uri} contains files of several formats ({counts}): use a pattern to select "
+            "the files of one format"
         )
     return next(iter(kinds))
 

@@ -76,8 +76,8 @@ class _TurnReader:
             return Utterance("AB"[index % 2], self._notes.clean(line, place))
         if match is None:
             raise place.error(
-                "has no speaker, but the first line has one: write `Speaker: text` in each line or "
-                "in none"
+                "has no speaker, but the first line has one: use `Speaker: text` in every line "
+                "or in none"
             )
         speaker, text = (self._notes.clean(part, place) for part in match)
         if not text:

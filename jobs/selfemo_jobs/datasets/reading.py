@@ -28,24 +28,24 @@ class Oddity(StrEnum):
 #: The warning of each oddity, for one and for several. ``{n}`` is the count.
 _MESSAGES = {
     Oddity.WINDOWS_1252: (
-        "{n} Windows-1252 signs read as typography",
-        "{n} Windows-1252 signs read as typography",
+        "1 Windows-1252 character converted to Unicode",
+        "{n} Windows-1252 characters converted to Unicode",
     ),
     Oddity.GARBLED: (
-        "1 garbled sign, as `â€™` for `’`: a program took UTF-8 for Windows-1252",
-        "{n} garbled signs, as `â€™` for `’`: a program took UTF-8 for Windows-1252",
+        "1 garbled character, for example `â€™` for `’`: UTF-8 was decoded as Windows-1252",
+        "{n} garbled characters, for example `â€™` for `’`: UTF-8 was decoded as Windows-1252",
     ),
     Oddity.LOST_LETTER: (
         "1 replacement character (U+FFFD): a letter was lost",
         "{n} replacement characters (U+FFFD): letters were lost",
     ),
     Oddity.LOST_APOSTROPHE: (
-        "1 question mark within a word, as `I?m`: an apostrophe was lost",
-        "{n} question marks within words, as `I?m`: apostrophes were lost",
+        "1 question mark within a word, for example `I?m`: an apostrophe was lost",
+        "{n} question marks within words, for example `I?m`: apostrophes were lost",
     ),
     Oddity.CONTROL: (
-        "1 control character or invisible sign remains in the text",
-        "{n} control characters or invisible signs remain in the text",
+        "1 control or invisible character remains in the text",
+        "{n} control or invisible characters remain in the text",
     ),
     Oddity.UNLABELED: (
         "1 turn without a label is context only",
@@ -56,13 +56,14 @@ _MESSAGES = {
         "{n} dialogues have no speakers: their turns alternate between A and B",
     ),
     Oddity.NO_DIALOGUE: (
-        "no column has the dialogue (`dataset.columns.dialogue`): the row is a dialogue of its own",
-        "no column has the dialogue (`dataset.columns.dialogue`): each of {n} rows is a dialogue "
-        "of its own",
+        "no column contains the dialogue (`dataset.columns.dialogue`): the row is treated as a "
+        "separate dialogue",
+        "no column contains the dialogue (`dataset.columns.dialogue`): each of {n} rows is "
+        "treated as a separate dialogue",
     ),
     Oddity.SKIPPED_MESSAGE: (
-        "1 message of the system or of a tool is left out",
-        "{n} messages of the system or of tools are left out",
+        "1 system or tool message is omitted",
+        "{n} system or tool messages are omitted",
     ),
 }
 

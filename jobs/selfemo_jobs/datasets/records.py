@@ -185,23 +185,25 @@ class RecordReader:
     def _nested(self, record: Node, key: str, number: int) -> Dialogue:
         """Return the dialogue of a record with a list of turns."""
         if record.find(key) is None:
-            raise record.missing(key, "a dialogue has `turns`, `messages` or another list of them")
+            raise record.missing(
+                key, "a dialogue must have `turns`, `messages` or another list of turns"
+            )
         turns = record.get(key)
         items = turns.items()
         if not items:
-            raise turns.error("is empty: a dialogue has at least one turn")
+            raise turns.error("is empty: a dialogue must have at least one turn")
         name = self._id(record, key, number)
         read = (self._turn(item, chat=key != TURNS) for item in items)
         kept = tuple(turn for turn in read if turn is not None)
         if not kept:
-            raise turns.error("has no message of a speaker")
+            raise turns.error("contains no message of a speaker")
         return Dialogue(name, kept)
 
     def _parallel(self, record: Node, key: str, number: int) -> Dialogue:
         """Return the dialogue of a record with parallel lists."""
         texts = record.get(key).items()
         if not texts:
-            raise record.get(key).error("is empty: a dialogue has at least one turn")
+            raise record.get(key).error("is empty: a dialogue must have at least one turn")
         speakers = self._list_beside(record, SPEAKER, key, len(texts))
         labels = self._list_beside(record, LABEL, key, len(texts)) if self._gold else None
         turns = tuple(
@@ -241,13 +243,13 @@ class RecordReader:
         columns = choose_columns(names, self._columns, self._file, parts)
         if TEXT not in columns:
             raise BadInput(
-                f"{self._file}: no column has the text: name it in `dataset.columns.text` "
-                f"(the file has: {shorten(', '.join(names), 200)})"
+                f"{self._file}: no column contains the text: specify it in "
+                f"`dataset.columns.text` (columns in the file: {shorten(', '.join(names), 200)})"
             )
         if TURN in columns and DIALOGUE not in columns:
             raise BadInput(
-                f"{self._file}: `{columns[TURN]}` numbers the turns, and no column has the "
-                "dialogue: name it in `dataset.columns.dialogue`"
+                f"{self._file}: `{columns[TURN]}` numbers the turns, but no column contains the "
+                "dialogue: specify it in `dataset.columns.dialogue`"
             )
         return columns
 
@@ -337,7 +339,7 @@ class RecordReader:
         first = self._record_of.setdefault(name, record)
         if first is not record:
             where = first.place.within or first.path
-            raise record.place.error(f"`{key}` {name} is there twice (first: {where})")
+            raise record.place.error(f"`{key}` {name} appears twice (first: {where})")
         return name
 
     def with_speakers(self, dialogue: Dialogue) -> Dialogue:
@@ -362,5 +364,6 @@ def _message_text(node: Node) -> Node:
 def _mixed_ids(record: Node, name: str) -> BadInput:
     """Return the error of two dialogues of which one has the other's number as its id."""
     return record.place.error(
-        f"the id {name} is the number of a record that has no id: give all records an id, or none"
+        f"the id {name} is the number of a record without an id: set an id for all records, or "
+        "for none"
     )

@@ -91,7 +91,7 @@ class SourceFiles:
 
 
 def _changed(uri: str) -> Unavailable:
-    return Unavailable(f"{uri} was changed while it was read; run the same command again")
+    return Unavailable(f"{uri} changed while it was read; run the same command again")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ def parse_source_uri(uri: str) -> SourceUri:
     options = dict(pairs)
     unknown = sorted(options.keys() - {"split", "config", "revision"})
     if unknown or len(options) != len(pairs) or not all(options.values()):
-        raise BadInput(f"{uri}: after `?` there may be `split`, `config` and `revision`, each once")
+        raise BadInput(
+            f"{uri}: only `split`, `config` and `revision` are allowed after `?`, each once"
+        )
     return SourceUri(base, **options)
 
 
@@ -185,7 +187,7 @@ def matching_files(folder: Path, pattern: str, uri: str, where: str | None = Non
     """
     decoded = decode_pattern(pattern)
     if ".." in decoded.split("/"):
-        raise BadInput(f"{uri} must not lead out of its folder (`..`)")
+        raise BadInput(f"{uri} must not point outside its folder (`..`)")
     names = glob.glob(decoded, root_dir=folder, recursive=True)  # noqa: PTH207  (root_dir)
     files = sorted({Path(name).as_posix() for name in names if (folder / name).is_file()})
     if not files:
@@ -247,8 +249,8 @@ def data_files(folder: Path, uri: str) -> list[str]:
     names = sorted(path.as_posix() for path in paths if is_data_file(path.as_posix()))
     if not names:
         raise BadInput(
-            f"{uri}: {folder} has no data file (with one of the endings {', '.join(DATA_ENDINGS)}, "
-            "or one of them and .gz)"
+            f"{uri}: {folder} contains no data file (supported extensions: "
+            f"{', '.join(DATA_ENDINGS)}, each optionally followed by .gz)"
         )
     return names
 
@@ -291,7 +293,7 @@ def check_one_split(names: Iterable[str], uri: str) -> None:
     if len(example) > 1:
         examples = ", ".join(f"{split}: {name}" for split, name in example.items())
         raise BadInput(
-            f"{uri} has the files of several splits ({examples}): name one with `?split=`, or name "
+            f"{uri} contains files of several splits ({examples}): select one with `?split=`, or "
             "its files with a pattern"
         )
 

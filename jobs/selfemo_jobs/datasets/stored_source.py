@@ -120,7 +120,7 @@ def store_content(
             _add(writer, ids, stream)
             warnings += stream.warnings
         except ScatteredRows as error:
-            log.warning("%s; the table is read as a whole now, which takes memory", error)
+            log.warning("%s; the whole table is now read at once, which takes memory", error)
             writer.truncate(starts[-1])
             if ids is not None:
                 del ids[starts[-1] :]

@@ -25,7 +25,10 @@ MOST_DIGITS = 18
 #: The first bytes of files that are not read, and what to do with them.
 _NOT_READ = (
     *(
-        (bytes([0x80, version]), "is a pickle, and unpickling runs code: convert it to JSON Lines")
+        (
+            bytes([0x80, version]),
+            "is a pickle file, and unpickling can run code: convert it to JSON Lines",
+        )
         for version in range(2, 6)
     ),
     (b"PK\x03\x04", "is a ZIP archive or an Excel file: unpack it, or save the sheet as CSV"),
@@ -33,7 +36,7 @@ _NOT_READ = (
     (b"BZh", "is compressed with bzip2: unpack it, or use gzip"),
     (b"\xfd7zXZ", "is compressed with xz: unpack it, or use gzip"),
     (b"\x28\xb5\x2f\xfd", "is compressed with Zstandard: unpack it, or use gzip"),
-    (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file with `git lfs pull`"),
+    (b"version https://git-lfs", "is a Git LFS pointer: fetch the file with `git lfs pull`"),
 )
 
 

@@ -33,7 +33,7 @@ def label_node(turn: Node, columns: Mapping[str, str]) -> Node | None:
     nodes = [node for key in keys if (node := turn.find(key))]
     if len(nodes) > 1:
         raise turn.error(
-            f"has {' and '.join(f'`{key}`' for key in keys)}: name the key of the labels in "
+            f"has {' and '.join(f'`{key}`' for key in keys)}: specify the key of the labels in "
             "`dataset.columns.label`"
         )
     return nodes[0] if nodes else None
@@ -62,7 +62,7 @@ def label_values(
     if isinstance(node.value, list):
         values = [_label(item, names) for item in node.items()]
         if repeats_label(value for value in values if value):
-            raise node.error("has an emotion twice")
+            raise node.error("contains an emotion twice")
         return values
     value = _label(node, names)
     return [value] if gold.knows(value) else split_labels(value)

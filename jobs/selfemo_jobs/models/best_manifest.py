@@ -36,7 +36,7 @@ class BestManifest(ApiModel):
     run: Annotated[str, Field(max_length=256)]
     """The folder of the run in the storage: `<namespace>/<name>-<uid8>`."""
     generation: Annotated[int, Field(ge=0)]
-    """The number of the generation that has the model."""
+    """The number of the generation of the model."""
     published: Annotated[int, Field(ge=0)] = 0
     """The number of the generation at whose end the file was written. The Publish of an earlier
     generation never replaces it."""
@@ -145,7 +145,7 @@ def model_below(folder_uri: str, model: str, manifest_uri: str) -> str:
     """
     path = unquote(model)
     if ".." in path.split("/") or path.startswith("/"):
-        raise BadInput(f"{manifest_uri}: `model` is {model}, which leads out of {folder_uri}")
+        raise BadInput(f"{manifest_uri}: `model` is {model}, which points outside {folder_uri}")
     return join(folder_uri, model)
 
 

@@ -163,8 +163,8 @@ def run_folder(file: Path, evolution: EmotionEvolution, store: Store) -> str:
         raise BadInput(_no_best(file, join(root, known)))
     if len(names) > 1:
         raise BadInput(
-            f"{file}: {folder} has several runs of this name ({', '.join(names)}): give the folder "
-            "of one of them"
+            f"{file}: {folder} contains several runs with this name ({', '.join(names)}): "
+            "specify the folder of one of them"
         )
     return f"{metadata.namespace}/{names[0]}"
 
@@ -172,7 +172,7 @@ def run_folder(file: Path, evolution: EmotionEvolution, store: Store) -> str:
 def _no_best(file: Path, run_uri: str) -> str:
     return (
         f"{file}: its run has no best model yet: there is no state of a run on this machine, and "
-        f"{run_uri}/{BEST_PATH} does not exist. Start `selfemo run {file}`, or name the state "
+        f"{run_uri}/{BEST_PATH} does not exist. Start `selfemo run {file}`, or specify the state "
         "folder of the run"
     )
 

@@ -117,7 +117,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         If the folder has no tokenizer, or it cannot be read.
     """
     if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
-        raise BadInput(f"{folder} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
+        raise BadInput(
+            f"{folder} contains no tokenizer (tokenizer.json, tokenizer.model or vocab.json)"
+        )
     from transformers import AutoTokenizer
 
     try:
@@ -189,7 +191,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     missing = sorted(info["missing_keys"])
     if missing:  # they would be initialized at random
         raise BadInput(
-            f"{folder}: the weights lack {missing[0]} ({len(missing)} in all), which "
+            f"{folder}: the weights lack {missing[0]} ({len(missing)} in total), which "
             "config.json requires"
         )
     loaded: PreTrainedModel = model.eval()
@@ -241,7 +243,7 @@ def _from_hub(uri: str, revision: str | None) -> Path:
 def _from_store(uri: str, store: Store, work: Path) -> Path:
     files = _listed(uri, store)
     if not any(is_model_file(name) for name in files):
-        raise _incomplete(uri, f"{uri} does not exist: there are no files of a model below it")
+        raise _incomplete(uri, f"{uri} does not exist or contains no model files")
     folder = work / "models" / sha256(uri.encode())[:16]
     expected = _manifest_parts(uri, store)
     _remove_others(folder, files)
@@ -295,8 +297,8 @@ def _check_unchanged(
 def _changed(uri: str, name: str) -> Unavailable:
     """Return the error of a model that was replaced while it was copied."""
     return Unavailable(
-        f"{uri} was changed while it was copied ({name}); run the same command again when all of "
-        "its files are there"
+        f"{uri} changed while it was copied ({name}); run the same command again when all of its "
+        "files are in place"
     )
 
 
@@ -355,9 +357,9 @@ def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
     for name, part in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
-            problem = f"{uri}/{name} is missing, though the manifest beside it lists it"
+            problem = f"{uri}/{name} is missing, although the manifest next to it lists it"
         elif not _matches(path, part):
-            problem = f"{uri}/{name} does not match the manifest beside it"
+            problem = f"{uri}/{name} does not match the manifest next to it"
         else:
             continue
         raise DamagedFiles(problem, join(uri.rstrip("/").rpartition("/")[0], MANIFEST))

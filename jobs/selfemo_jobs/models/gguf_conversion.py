@@ -43,7 +43,7 @@ def find_converter(converter: str | None) -> Path:
     if converter is not None:
         path = Path(converter).expanduser().absolute()
         if not path.is_file():
-            raise BadInput(f"--converter {converter}: there is no such file")
+            raise BadInput(f"--converter {converter}: the file does not exist")
         return path
     for name in CONVERTERS:
         program = shutil.which(name)
@@ -51,8 +51,7 @@ def find_converter(converter: str | None) -> Path:
             return Path(program)
     raise BadInput(
         f"--format gguf needs llama.cpp's converter, and {CONVERTERS[0]} is not on the PATH: get "
-        "https://github.com/ggml-org/llama.cpp and give "
-        f"--converter llama.cpp/{CONVERTERS[0]}"
+        f"https://github.com/ggml-org/llama.cpp and specify --converter llama.cpp/{CONVERTERS[0]}"
     )
 
 
@@ -101,8 +100,8 @@ def convert_to_gguf(folder: Path, output: Path, converter: Path, out_type: str =
         shutil.rmtree(work, ignore_errors=True)
     if process.returncode != 0 or not output.is_file():
         lines = process.stderr.strip().splitlines() or process.stdout.strip().splitlines()
-        reason = lines[-1][:_SHOWN] if lines else "it printed no reason"
-        raise BadInput(f"{converter} ended with code {process.returncode}: {reason}")
+        reason = lines[-1][:_SHOWN] if lines else "it printed no error message"
+        raise BadInput(f"{converter} exited with code {process.returncode}: {reason}")
 
 
 def _add(path: Path, target: Path) -> None:

@@ -103,7 +103,9 @@ def check_hub_target(uri: str) -> None:
     if repository.count("/") != 1:
         raise BadInput(f"{uri} must be hf://owner/name")
     if get_token() is None:
-        raise BadInput(f"{uri}: the hub needs a token to write: set HF_TOKEN, or `hf auth login`")
+        raise BadInput(
+            f"{uri}: the Hub requires a token to write: set HF_TOKEN, or run `hf auth login`"
+        )
 
 
 def _stored(present: HubFiles, uri: str) -> ModelDescription | None:
@@ -124,7 +126,7 @@ def _check_replaceable(
     names = [name for name in present.names if name not in LEFT_ALONE and name != "README.md"]
     if names and not overwrite:
         what = "another model" if stored is not None else f"other files ({names[0]})"
-        raise BadInput(f"{uri} has {what}: choose another place, or replace it by --overwrite")
+        raise BadInput(f"{uri} contains {what}: choose another destination, or use --overwrite")
 
 
 def _operations(
@@ -176,4 +178,4 @@ def _commit(
             )
     except ValueError as error:  # it refuses the front matter of the card
         reason = error_line(error)
-        raise BadInput(f"{uri}: the hub refuses the model: {reason}") from None
+        raise BadInput(f"{uri}: the Hub rejects the model: {reason}") from None

@@ -80,6 +80,6 @@ def passing_load_error(folder: Path, error: BaseException) -> StageError | None:
         return None
     return Unavailable(
         f"{folder} could not be loaded: {error_line(error)}: the GPU, the memory or the disk was "
-        "not available; run the same command again, and if that does not help, on another GPU or "
+        "not available; run the same command again; if that does not help, use another GPU or "
         "node"
     )

@@ -18,13 +18,13 @@ from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.prompts.prompt_date import PROMPT_DATE
 
 _LIMITS = """\
-- The model reads words alone: no voice, no face, no knowledge of the people. Its answers are
-  estimates, and often wrong.
-- It answers with the labels above and no others. Speech about other topics, of other groups of
-  people or in other languages than its data has more errors.
-- The model of a run is chosen by its F1 on the first evaluation source. Its figure there is higher
-  than on dialogues that played no part in the choice.
-- Do not use it to judge or to rank people, or where an error harms someone: in employment,
+- The model only reads text. It does not use voice, facial expressions or knowledge of the people.
+  Its answers are estimates, and often wrong.
+- It answers with the labels above and no others. It makes more errors on topics, groups of
+  people or languages that its data does not cover.
+- The model of a run is chosen by its F1 on the first evaluation source. Its score there is higher
+  than on dialogues that were not used for the selection.
+- Do not use it to assess or rank people, or where an error harms someone: in employment,
   education, health, credit, policing or migration."""
 
 
@@ -58,7 +58,7 @@ def card_text(description: ModelDescription, *, gguf: str | None = None) -> str:
     sections = [
         _introduction(description),
         "## Labels\n\n" + ", ".join(code(label) for label in description.labels),
-        "## Figures\n\n" + "\n\n".join(_figures(description)),
+        "## Scores\n\n" + "\n\n".join(_figures(description)),
         "## Data\n\n" + _data(description),
         "## How to use it\n\n" + "\n\n".join(_usage(description, gguf)),
         "## Limits\n\n" + _LIMITS,
@@ -89,10 +89,10 @@ def _introduction(description: ModelDescription) -> str:
 def _figures(description: ModelDescription) -> Iterator[str]:
     scores = description.scores
     if not scores:
-        yield "This model was not evaluated yet."
+        yield "This model has not been evaluated yet."
         return
     baselines = {score.source: score for score in description.baseline_scores}
-    head = ["source", "turns", "weighted F1", "95 % interval", "macro F1", "accuracy", "no label"]
+    head = ["source", "turns", "weighted F1", "95% interval", "macro F1", "accuracy", "no label"]
     rows = [_figure_row(score) for score in scores]
     if baselines:
         head.append("gain of weighted F1")
@@ -102,12 +102,13 @@ def _figures(description: ModelDescription) -> Iterator[str]:
     yield table(head, rows)
     yield (
         f"The first source, {code(scores[0].source)}, decided which generation was promoted. An "
-        'answer with no label counts as the nearest one; the column "no label" has their share.'
+        'answer without a label counts as the nearest label; the column "no label" shows the '
+        "fraction of such answers."
     )
     if baselines:
         yield (
-            "The gain is the difference to the weighted F1 of the run's baseline, the model before "
-            "self-play."
+            "The gain is the difference from the weighted F1 of the run's baseline, the model "
+            "before self-play."
         )
     labels = description.labels
     with_labels = [score for score in scores if len(score.f1_by_label) == len(labels)]
@@ -156,23 +157,23 @@ def _data(description: ModelDescription) -> str:
     rows = [
         [code(source.name), uses[source.use.value], code(source.uri)] for source in dataset.sources
     ]
-    return table(["source", "used for", "place"], rows)
+    return table(["source", "used for", "location"], rows)
 
 
 def _usage(description: ModelDescription, gguf: str | None) -> Iterator[str]:
     if gguf is not None:
         yield (
-            f"The model is the file {code(gguf)} for llama.cpp. {code(DESCRIPTION_FILE)} has its "
-            "labels and its prompts, which a program has to use as they are."
+            f"The model is the file {code(gguf)} for llama.cpp. {code(DESCRIPTION_FILE)} "
+            "contains its labels and prompts, which a program must use unchanged."
         )
         yield code_block(f"llama-server -m {json.dumps(gguf)}", "shell")
         return
     yield (
-        f"{code(DESCRIPTION_FILE)} has the labels, the prompts and all else that selfemo needs, so "
-        "that this folder can be used alone:"
+        f"{code(DESCRIPTION_FILE)} contains the labels, the prompts and everything else that "
+        "selfemo needs to use this folder on its own:"
     )
     yield code_block("selfemo predict FOLDER dialogues.jsonl", "shell")
-    yield "Without selfemo, a prompt must have exactly the words of the training:"
+    yield "Without selfemo, a prompt must use exactly the same text as in training:"
     yield code_block(_transformers_code(description), "python")
 
 

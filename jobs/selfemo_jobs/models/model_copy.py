@@ -184,7 +184,7 @@ def _to_folder(content: _Content, target: str, store: Store, overwrite: bool) ->
     """
     folder = local_path(target)
     if any(path.parent.resolve() == folder.resolve() for path in content.files.values()):
-        raise BadInput(f"{target} is the folder of the model itself: choose another one")
+        raise BadInput(f"{target} is the folder of the model itself: choose another folder")
     local = store_for("file:///", store)
     with translated_errors(folder):
         if folder.is_dir():
@@ -274,10 +274,10 @@ def _check_replaceable(
         return
     others = other_files(sizes, stored)
     if others:
-        raise BadInput(f"{target} has other files ({others[0]}): choose an empty place")
+        raise BadInput(f"{target} contains other files ({others[0]}): choose an empty destination")
     if not overwrite:
         what = f"another model ({stored_name(stored)})" if stored else "files of a model"
-        raise BadInput(f"{target} has {what}: choose another place, or replace it by --overwrite")
+        raise BadInput(f"{target} contains {what}: choose another destination, or use --overwrite")
 
 
 def other_files(names: Iterable[str], stored: ModelDescription | None) -> list[str]:
@@ -307,7 +307,7 @@ def stored_name(description: ModelDescription) -> str:
         The description.
     """
     origin = description.origin
-    return f"{origin.run}, generation {origin.generation}" if origin else "of no known run"
+    return f"{origin.run}, generation {origin.generation}" if origin else "from an unknown run"
 
 
 def description_at(store: Store, uri: str) -> ModelDescription | None:

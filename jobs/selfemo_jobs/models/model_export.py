@@ -64,7 +64,7 @@ def weights_dtype(folder: Path) -> torch.dtype:
                 dtype: torch.dtype = file.get_slice(name)[:0].dtype
                 if dtype in {torch.float32, torch.bfloat16, torch.float16}:
                     return dtype
-    raise BadInput(f"{folder}: no weights in float32, bfloat16 or float16: convert the model")
+    raise BadInput(f"{folder} has no weights in float32, bfloat16 or float16: convert the model")
 
 
 def write_model(
@@ -134,7 +134,7 @@ def merge_adapter(
     peft = get_peft_model(base, adapter)
     own = {k.replace(".default.", "."): v.float() for k, v in weights.items() if "lora_" in k}
     if not own:
-        raise RuntimeError("the trained state has no weights of an adapter")
+        raise RuntimeError("the trained state contains no adapter weights")
     set_peft_model_state_dict(peft, own)
     merged: PreTrainedModel = peft.merge_and_unload(safe_merge=True)
     return merged, merged.state_dict()

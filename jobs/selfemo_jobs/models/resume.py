@@ -103,7 +103,7 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
     policy = str(manifest.config.get("policyUri", ""))
     if manifest.stage is not Stage.EVALUATE or not policy:
         raise BadInput(
-            f"{uri} is of the stage {manifest.stage.value}: `model.resumeFrom` must be the "
+            f"{uri} belongs to the {manifest.stage.value} stage: `model.resumeFrom` must be the "
             "`evaluate/manifest.json` or `train/manifest.json` of a generation, the "
             f"`warmstart/manifest.json` of generation 0, or the `{BEST_PATH}` of a run"
         )

@@ -152,7 +152,7 @@ def check_not_removed(uri: str, store: Store) -> None:
     except (ObjectNotFound, ValidationError):
         return
     raise BadInput(
-        f"{uri} was removed at the end of generation {record.published}, because `storage.keep` is "
-        f"{record.keep.value}: use the run's best model, {best_uri(model.run_uri)}, or set "
+        f"{uri} was removed at the end of generation {record.published}, because `storage.keep` "
+        f"is {record.keep.value}: use the run's best model, {best_uri(model.run_uri)}, or set "
         "`storage.keep: All` before the models are removed"
     )

@@ -32,13 +32,13 @@ def train_last_layers(
     all_layers = getattr(body, "layers", None)
     if all_layers is None or getattr(body, "norm", None) is None:
         raise BadInput(
-            f"`{setting}`: {type(model).__name__} has no `layers` and `norm` to choose "
-            "from: leave it out"
+            f"`{setting}`: {type(model).__name__} has no `layers` and `norm` to choose from: "
+            "omit it"
         )
     if layers >= len(all_layers):
         raise BadInput(
-            f"`{setting}` is {layers}, but the model has {len(all_layers)} layers: leave it "
-            "out to train all"
+            f"`{setting}` is {layers}, but the model has {len(all_layers)} layers: omit it to "
+            "train all"
         )
     model.requires_grad_(False)
     all_layers[-layers:].requires_grad_(True)

@@ -114,7 +114,7 @@ def parse_turns(text: str) -> list[Utterance]:
     lines = [(Place("dialogue", n), line) for n, line in enumerate(text.splitlines(), 1)]
     dialogues = [list(turns) for turns in read_plain_text(lines, Notes())]
     if not dialogues:
-        raise ValueError("there is no turn: write one turn in each line, as `Ann: We won!`")
+        raise ValueError("there are no turns: enter one turn per line, for example `Ann: We won!`")
     if len(dialogues) > 1:
         raise ValueError("a blank line ends a dialogue: paste one dialogue at a time")
     if len(dialogues[0]) > MOST_TURNS:

@@ -50,7 +50,7 @@ def build_page(
                     list(examples), value=next(iter(examples), None), label="Pick a dialogue"
                 )
                 text = gradio.Textbox(
-                    initial, lines=8, max_lines=16, label="Or paste one: a turn in each line"
+                    initial, lines=8, max_lines=16, label="Or paste one, with one turn per line"
                 )
                 read = gradio.Button("Recognize emotions", variant="primary")
             with gradio.Column():
@@ -118,7 +118,7 @@ def _replier(models: Sequence[PlaygroundModel]) -> Callable[[str, str, float], l
         pages = []
         for model in models:
             if emotion not in model.description.labels:
-                pages.append(note_html(f"{model.name} has no emotion {emotion}"))
+                pages.append(note_html(f"{model.name} does not support the emotion {emotion}"))
                 continue
             write_replies = partial(
                 model.reply, turns, emotion, count=_REPLIES, seed=int(seed or 0)

@@ -103,8 +103,8 @@ def replies_html(
     """
     hits = sum(reply.labels[:1] == (intended,) for reply in replies)
     note = (
-        f'<p class="note">{hits} of {len(replies)} replies of {escape(speaker)} are read as '
-        f"{escape(intended)}.</p>"
+        f'<p class="note">{hits} of {len(replies)} replies by {escape(speaker)} are classified '
+        f"as {escape(intended)}.</p>"
     )
     return note + turns_html(replies, labels)
 

@@ -93,7 +93,7 @@ class CommandParser(argparse.ArgumentParser):
         """Add the options that every command has, but for those that it defines itself."""
         common = (
             ("-q", "--quiet", "print only results and errors"),
-            ("-v", "--verbose", "print more, and where an unexpected error comes from"),
+            ("-v", "--verbose", "print verbose output, including tracebacks"),
         )
         for short, long, text in common:
             if long not in self._option_string_actions:
@@ -110,7 +110,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the format of the result, which is the same for all commands.
+    """Add the option for the output format, which is the same for all commands.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
         "-o",
         choices=["table", "json"],
         default="table",
-        help="the format of the result",
+        help="the output format",
     )
 
 
@@ -138,7 +138,7 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         metavar="NAME=FOLDER",
-        help="the folder of data://NAME/…. Can be repeated",
+        help="the local folder for data://NAME/…. Can be repeated",
     )
 
 

@@ -34,7 +34,7 @@ def missing_file(*variables: str) -> str | None:
     for name in variables:
         value = os.environ.get(name, "")
         if value and not Path(value).exists():
-            return f"{name} is {value}, which does not exist: fix the variable, or unset it"
+            return f"{name} is {value}, which does not exist: fix or unset the variable"
     return None
 
 
@@ -53,7 +53,7 @@ def unreadable_certificates(path: Path) -> str | None:
     try:
         ssl.create_default_context(cafile=path)
     except ssl.SSLError:
-        return "it has no certificates (PEM)"
+        return "it contains no certificates (PEM)"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return None

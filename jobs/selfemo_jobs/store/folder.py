@@ -61,7 +61,7 @@ def file_path(uri: str) -> Path:
         raise BadInput(f"{uri} is not a file:// URI")
     path = unquote(rest.removeprefix("localhost"), errors="surrogateescape")
     if not path.startswith("/"):
-        raise BadInput(f"{uri} must hold an absolute path: file:///folder")
+        raise BadInput(f"{uri} must contain an absolute path: file:///folder")
     return possible_path(path, uri)
 
 
@@ -86,7 +86,7 @@ def possible_path(text: str, uri: str) -> Path:
         names = [b"\0"]
     if any(b"\0" in name for name in names):
         shown = uri.encode(errors="replace").decode().replace("\0", "%00")
-        raise BadInput(f"{shown} has a character that no path may have: fix the URI")
+        raise BadInput(f"{shown} contains a character that is not allowed in a path: fix the URI")
     if max(map(len, names)) > _NAME_BYTES or sum(map(len, names)) + len(names) > _PATH_BYTES:
         raise BadInput(f"{uri[:100]}… is too long for a path: use a shorter one")
     return Path(text)
@@ -125,8 +125,8 @@ class FileStore:
                 if error.errno not in _NO_LINKS:
                     raise
                 raise BadInput(
-                    f"{path}: this file system has no hard links, without which two writers "
-                    "cannot be told apart: choose another `storage.uri`"
+                    f"{path}: this file system does not support hard links, which selfemo needs "
+                    "to detect concurrent writers: choose another `storage.uri`"
                 ) from error
             fsync_folder(path.parent)
         return True
@@ -244,9 +244,12 @@ def _remove_tree(folder: Path) -> None:
         if left is None:
             break
     else:
-        raise Unavailable(f"{left}: another process writes there; run the same command again")
+        raise Unavailable(f"{left}: another process is writing there; run the same command again")
     if folder.exists():
-        log.warning("%s has files that a process has open; the file system removes them", folder)
+        log.warning(
+            "%s contains files that a process still has open; the file system will remove them",
+            folder,
+        )
 
 
 def _existing(uri: str) -> Path:

@@ -44,36 +44,38 @@ def translated_hub_errors(
 
     name = f"{uri} at revision {revision}" if revision else uri
     try:
-        with translated_errors(Path("the hub's cache (HF_HOME)")):
+        with translated_errors(Path("the Hub's cache (HF_HOME)")):
             yield
     except hub.HFValidationError:
         raise BadInput(f"{uri} must be hf://owner/name") from None
     except hub.RevisionNotFoundError:
-        raise BadInput(f"{name}: the hub has no such revision") from None
+        raise BadInput(f"{name}: the revision does not exist on the Hub") from None
     except hub.GatedRepoError:
         raise BadInput(f"{name}: ask the owner for access, and set HF_TOKEN") from None
     except hub.RepositoryNotFoundError:
-        raise BadInput(f"{name}: the hub has no such {kind}, or HF_TOKEN may not read it") from None
+        raise BadInput(
+            f"{name}: the {kind} does not exist on the Hub, or HF_TOKEN may not read it"
+        ) from None
     except hub.HfHubHTTPError as error:
         status = error.response.status_code
         said = f" ({error_line(visible(error.server_message))})" if error.server_message else ""
         if status >= 500 or status in _PASSING:
             raise Unavailable(
-                f"{name}: the hub answers {status}{said}; run the same command again"
+                f"{name}: the Hub responded with {status}{said}; run the same command again"
             ) from error
         raise BadInput(
-            f"{name}: the hub refuses with {status}{said}: check the name and HF_TOKEN"
+            f"{name}: the Hub rejected the request with {status}{said}: check the name and HF_TOKEN"
         ) from error
     except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
         if is_untrusted(error):
             raise BadInput(
-                f"{name}: the certificate of the hub is not trusted: set SSL_CERT_FILE to a file "
+                f"{name}: the Hub's certificate is not trusted: set SSL_CERT_FILE to a CA bundle "
                 "with the certificate of its authority"
             ) from error
         missing = missing_file("SSL_CERT_FILE")
         if missing:
             raise BadInput(f"{name}: {missing}") from error
         raise Unavailable(
-            f"{name}: the hub could not be reached; run the same command again with a network, or "
-            f"use a {kind} in a folder or on S3"
+            f"{name}: the Hub could not be reached; run the same command again when it is "
+            f"reachable, or use a {kind} in a folder or on S3"
         ) from error

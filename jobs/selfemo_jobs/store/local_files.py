@@ -116,8 +116,8 @@ def path_below(folder: Path, name: str, uri: str) -> Path:
     parts = name.split("/")
     if not {"", ".", ".."}.isdisjoint(parts) or "\0" in name:
         raise BadInput(
-            f"{uri}: its name has an empty part, `.`, `..` or a zero byte, so it cannot be copied "
-            "to a folder: rename it, or name the other files with a pattern"
+            f"{uri}: its name contains an empty part, `.`, `..` or a zero byte, so it cannot be "
+            "copied to a folder: rename it, or select the other files with a pattern"
         )
     return folder.joinpath(*parts)
 
@@ -132,7 +132,7 @@ def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # below /proc and the like
-        raise BadInput(f"{path.parent} cannot be made: choose another place") from error
+        raise BadInput(f"{path.parent} cannot be created: choose another location") from error
     _remove_stale_files(path.parent)
     name = path.parent / secrets.token_hex(8).join(_TEMPORARY)
     # not tempfile: its files are for this user alone (0600), and stages may run as several users
@@ -244,8 +244,8 @@ def _lock(descriptor: int, path: Path) -> None:
             if error.errno not in NO_LOCKS:
                 raise
             raise BadInput(
-                f"{path}: this file system has no locks (flock), without which two writers cannot "
-                "be told apart: choose another `storage.uri`"
+                f"{path}: this file system does not support file locks (flock), which selfemo "
+                "needs to detect concurrent writers: choose another `storage.uri`"
             ) from error
         else:
             return

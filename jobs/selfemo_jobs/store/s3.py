@@ -233,8 +233,8 @@ class S3Store:
                 raise
             log.warning(
                 "s3://%s/%s: interrupted uploads are not removed (%s): grant "
-                "s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or give the bucket a "
-                "lifecycle rule for them",
+                "s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or set a lifecycle "
+                "rule on the bucket for them",
                 *(bucket, prefix, code_of(error)),
             )
 
@@ -276,7 +276,7 @@ class S3Store:
         except ClientError as error:
             if not self._has_arrived(uri, size, time.monotonic() - start):
                 raise Unavailable(
-                    f"{uri}: the server has removed the upload before its end; run the same "
+                    f"{uri}: the server removed the upload before it was complete; run the same "
                     "command again"
                 ) from error
 
@@ -312,8 +312,8 @@ class S3Store:
         except ClientError as error:
             if code_of(error) in {"404", "NoSuchBucket", "NotFound"}:
                 raise BadInput(
-                    f"{uri}: there is no bucket {bucket} for this access key: make it, or fix the "
-                    "URI or the key"
+                    f"{uri}: there is no bucket {bucket} for this access key: create it, or fix "
+                    "the URI or the key"
                 ) from None
             # access is denied: then the bucket exists
         except BOTO3_ERRORS as error:
@@ -355,8 +355,8 @@ class S3Store:
             raise translated from error
         except FileNotFoundError as error:  # a token, or a program that prints credentials
             raise BadInput(
-                f"{uri}: {error.filename} does not exist, but the AWS_ variables or AWS's "
-                "configuration file name it: fix them"
+                f"{uri}: {error.filename} does not exist, but the AWS_ variables or the AWS "
+                "configuration file refer to it: fix them"
             ) from error
         except (PermissionError, IsADirectoryError) as error:
             raise BadInput(f"{uri}: {error.filename} cannot be read: {error.strerror}") from error

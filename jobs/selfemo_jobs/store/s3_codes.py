@@ -10,8 +10,8 @@ import re
 
 #: What to do about keys that are missing or wrong.
 KEYS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `storage.credentialsSecretRef`, or give "
-    "the pod's service account an identity"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `storage.credentialsSecretRef`, or "
+    "configure an identity for the pod's service account"
 )
 #: The right that a denied request needs, where it is not one of the three in ADVICE.
 RIGHTS = {
@@ -25,18 +25,18 @@ RIGHTS = {
 ADVICE = {
     "AccessDenied": "grant s3:GetObject, s3:PutObject and s3:ListBucket there (without ListBucket "
     "a missing object is denied too)",
-    "AllAccessDisabled": "the bucket's owner has closed it",
-    "AccountProblem": "the account has a problem: ask the provider",
+    "AllAccessDisabled": "the bucket's owner has disabled it",
+    "AccountProblem": "the account has a problem: contact the provider",
     "InvalidAccessKeyId": f"the access key is not known there: {KEYS}",
     "XAdminUserNotFound": f"the access key is not known there: {KEYS}",  # versitygw's code
-    "SignatureDoesNotMatch": f"the secret key is not the access key's: {KEYS}",
+    "SignatureDoesNotMatch": f"the secret key does not match the access key: {KEYS}",
     "InvalidToken": "the session token is not valid: renew it",
-    "NoSuchBucket": "make the bucket, or fix the URI",
+    "NoSuchBucket": "create the bucket, or fix the URI",
     "InvalidBucketName": "fix the bucket's name in the URI",
     "AuthorizationHeaderMalformed": "set `storage.region` to the bucket's region",
     "PermanentRedirect": "set `storage.region` and `storage.endpoint` to the bucket's",
     "IllegalLocationConstraintException": "set `storage.region` to the bucket's region",
-    "NotImplemented": "this server does not support what selfemo needs (conditional puts, "
+    "NotImplemented": "this server does not support what selfemo needs (conditional writes, "
     "multipart uploads): use another server",
     "QuotaExceeded": "storage full: free space or raise the quota",
     "InsufficientStorage": "storage full: free space",
@@ -46,7 +46,7 @@ ADVICE = {
     "InvalidObjectState": "the object is archived: restore it",
     "KMS.DisabledException": "enable the KMS key of the bucket",
     "KMS.NotFoundException": "the bucket's KMS key does not exist: set another one",
-    "KMS.KMSInvalidStateException": "the bucket's KMS key cannot be used: look at its state",
+    "KMS.KMSInvalidStateException": "the bucket's KMS key cannot be used: check its state",
 }
 #: The code that belongs to the status of a reply without a body, or with a code of no table.
 BY_STATUS = {

@@ -41,7 +41,7 @@ _PUTS = frozenset(
 )
 #: The environment variables by which boto3 finds another endpoint than that of AWS.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_CHECKSUMS = "if this server refuses checksums, set `storage.checksums: WhenRequired`"
+_CHECKSUMS = "if this server rejects checksums, set `storage.checksums: WhenRequired`"
 
 _UNREACHABLE = (
     bc.HTTPClientError,  # connections refused, reset, timed out; proxies
@@ -82,8 +82,11 @@ _BEFORE_REQUEST = (
         (bc.ParamValidationError, bc.EndpointProviderError),
         "fix the bucket's name in the URI, or `storage.endpoint`",
     ),
-    ((bc.InvalidProxiesConfigError,), "fix the variable HTTPS_PROXY or HTTP_PROXY"),
-    ((bc.BotoCoreError,), "fix AWS_PROFILE, the other AWS_ variables, or AWS's configuration file"),
+    ((bc.InvalidProxiesConfigError,), "fix the HTTPS_PROXY or HTTP_PROXY environment variable"),
+    (
+        (bc.BotoCoreError,),
+        "fix AWS_PROFILE, the other AWS_ variables, or the AWS configuration file",
+    ),
     # of the URL of an endpoint, or of a service of credentials
     ((ValueError,), "fix `storage.endpoint` or the AWS_ variables"),
 )
@@ -127,14 +130,14 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
         return _translate_reply(error, uri, where, storage)
     if is_passing(error):
         return Unavailable(
-            f"{where}: S3 could not be reached in {storage.max_attempts} tries "
-            f"({reason}); run the same command again when it is available"
+            f"{where}: S3 could not be reached in {storage.max_attempts} attempts ({reason}); "
+            "run the same command again when it is available"
         )
     if is_untrusted(error):
         return BadInput(f"{where}: the server's certificate is not trusted: set AWS_CA_BUNDLE")
     if isinstance(error, bc.SSLError):
         return BadInput(
-            f"{where}: the server does not answer in TLS: set `storage.endpoint` to its http:// URL"
+            f"{where}: the server does not use TLS: set `storage.endpoint` to its http:// URL"
         )
     if isinstance(error, bc.NoCredentialsError):
         return NoCredentials(f"{where}: {reason}: {KEYS}")
@@ -181,19 +184,19 @@ def _translate_reply(
         damaged = refused_checksum and code in DAMAGED_ON_THE_WAY
         hint = f"; {_CHECKSUMS}" if damaged else ""
         return Unavailable(
-            f"{where}: S3 answers {code} ({status}) after all retries; run the same command again"
-            f"{hint}"
+            f"{where}: S3 responded with {code} ({status}) after all retries; run the same "
+            f"command again{hint}"
         )
     renewal = renewed_later(code)
     if renewal is not None:
         return Unavailable(f"{where}: {code}: {message}: {renewal}, and run the same command again")
     if error.operation_name in _ASSUME_ROLE:
         return BadInput(
-            f"{where}: {code}: {message}: let the role of AWS_ROLE_ARN trust this service account"
+            f"{where}: {code}: {message}: let the role in AWS_ROLE_ARN trust this service account"
         )
     if code not in ADVICE:
         code = BY_STATUS.get(status, code)
-    advice = ADVICE.get(code, "S3 refuses the request")
+    advice = ADVICE.get(code, "S3 rejected the request")
     if code == "AccessDenied" and error.operation_name in RIGHTS:
         advice = f"grant {RIGHTS[error.operation_name]} there"
     if refused_checksum and code not in NOT_BY_CHECKSUMS:

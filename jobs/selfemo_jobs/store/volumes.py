@@ -75,7 +75,7 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
     if scheme != "data" or not volume:
         raise BadInput(f"{uri} must be data://volume/path")
     if ".." in below.split("/") or volume in {".", ".."}:
-        raise BadInput(f"{uri} must not lead out of its volume (`..`)")
+        raise BadInput(f"{uri} must not point outside its volume (`..`)")
     folder = data_volumes(env.get(ENV_DATA, "")).get(volume)
     if folder is None:
         folder = Path(env.get(ENV_DATA_ROOT) or DEFAULT_ROOT) / volume

@@ -23,7 +23,10 @@ from selfemo_jobs.use_commands.use_options import (
 if TYPE_CHECKING:
     from selfemo_jobs.use_commands.model_roles import Roles
 
-HELP = "Chat with a model: it reads the emotion of each of your turns, and replies with one."
+HELP = (
+    "Chat with a model. It recognizes the emotion of each of your turns and replies with an "
+    "emotion."
+)
 
 _PROMPT = "> "
 _COMMANDS = "/emotion LABEL, /mirror, /reset, /help, /quit"
@@ -35,13 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--emotion", metavar="LABEL", help="reply with this emotion")
     mode.add_argument(
-        "--mirror", action="store_true", help="reply with the emotion of your turn: the default"
+        "--mirror", action="store_true", help="reply with the emotion of your turn (default)"
     )
     parser.add_argument(
         "--speaker", default="B", metavar="NAME", help="the model's name in its prompts"
     )
     parser.add_argument("--user", default="A", metavar="NAME", help="your name in its prompts")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of the draws")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the random seed for sampling"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,7 +134,7 @@ class Chat:
     def mode(self) -> str:
         """Which emotion replies have, as a sentence without its full stop."""
         what = f"the emotion {self._emotion}" if self._emotion else "the emotion of your turn"
-        return f"Replies have {what}"
+        return f"Replies express {what}"
 
     def answer(self, line: str) -> bool:
         """Do what a line says, and return whether the chat goes on.
@@ -155,7 +160,7 @@ class Chat:
             return False
         if name == "/reset":
             self._turns.clear()
-            self._print("The conversation begins again")
+            self._print("The conversation starts over")
         elif name == "/mirror":
             self._emotion = None
             self._print(self.mode)
@@ -171,7 +176,7 @@ class Chat:
     def _reply(self, text: str) -> None:
         """Print the emotion of a turn, and the reply. Raises BadInput if it cannot be read."""
         if not is_text(text):
-            raise BadInput("the line has bytes that are not UTF-8")
+            raise BadInput("the line contains bytes that are not UTF-8")
         turn = Utterance(self._user, text)
         turns = [*self._turns, turn]
         reading = self._roles.read(turns)

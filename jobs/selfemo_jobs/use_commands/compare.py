@@ -19,7 +19,7 @@ from selfemo_jobs.use_commands.use_options import add_state_argument
 if TYPE_CHECKING:
     from selfemo_jobs.report.comparison import Comparison
 
-HELP = "Show several runs side by side: scores, gains with paired intervals, settings and cost."
+HELP = "Compare runs side by side: scores, gains with paired intervals, settings and cost."
 
 #: Each run has a color.
 _MOST = 8
@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="at least two runs: the YAML file of an evolution, the folder of a run in the storage "
-        "(a path or URI), or its state folder. The others are compared with the first one",
+        help="at least two runs, each as the YAML file of an evolution, the folder of a run in "
+        "the storage (a path or URI), or its state folder. The others are compared with the "
+        "first run",
     )
     parser.add_argument("--to", type=Path, metavar="FILE", help="the HTML page to write")
     add_state_argument(parser)
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = len(arguments.runs)
     if not 2 <= count <= _MOST:
         number = "is 1 run" if count == 1 else f"are {count} runs"
-        raise BadInput(f"there {number}: give two to {_MOST}")
+        raise BadInput(f"there {number}: specify 2 to {_MOST}")
     comparison = read_comparison(arguments)
     if arguments.to is not None:
         _write_page(comparison, arguments.to)
@@ -138,7 +139,7 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
             ]
         )
     if comparison.gains or comparison.not_paired:
-        yield "\ngain between the best models, with its paired 95 % interval"
+        yield "\ngain between the best models, with its paired 95% interval"
         yield from _aligned(
             [[f"{g.second} over {g.first}", g.dataset, str(g.gain)] for g in comparison.gains]
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from selfemo_jobs.models.model_reference import ReferenceOptions, ResolvedModel
     from selfemo_jobs.store import Store
 
-HELP = "Copy a model with its description and its card to a folder, to S3 or to the hub."
+HELP = "Copy a model with its description and model card to a folder, S3 or the Hugging Face Hub."
 
 _SAFETENSORS, _GGUF = "safetensors", "gguf"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}")
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "to",
         metavar="TO",
-        help="the place to write: a folder, s3://bucket/prefix or hf://owner/name",
+        help="the destination: a folder, s3://bucket/prefix or hf://owner/name",
     )
     parser.add_argument(
         "--format",
@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the format of the weights. gguf is one file for llama.cpp",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace another model that is there"
+        "--overwrite", action="store_true", help="replace another model at the destination"
     )
     parser.add_argument(
-        "--private", action="store_true", help="make a new repository on the hub private"
+        "--private", action="store_true", help="make a new repository on the Hub private"
     )
     parser.add_argument(
         "--license",
         metavar="ID",
-        help="the license in the card, as an identifier of the hub, for example apache-2.0. "
-        "Default: that of the base model, if it is known",
+        help="the license in the model card, as a Hub identifier, for example apache-2.0. "
+        "Default: the license of the base model, if known",
     )
     add_reference_arguments(parser)
     parser.add_argument(
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outtype",
         choices=OUT_TYPES,
         default="auto",
-        help="the number format of a GGUF file. auto keeps the model's own",
+        help="the data type of a GGUF file. auto keeps the model's data type",
     )
     add_s3_arguments(parser)
     add_output_option(parser)
@@ -109,17 +109,18 @@ def _check_options(arguments: argparse.Namespace, target: str) -> None:
             f"{target}: the target must be a folder, s3://bucket/prefix or hf://owner/name"
         )
     if arguments.private and not target.startswith("hf://"):
-        raise BadInput("--private is for a target on the hub: hf://owner/name")
+        raise BadInput("--private requires a target on the Hub: hf://owner/name")
     if arguments.license is not None and not _LICENSE.fullmatch(arguments.license):
         raise BadInput(
-            f"--license {arguments.license}: must be an identifier of the hub, for example mit"
+            f"--license {arguments.license}: must be a license identifier of the Hub, for "
+            "example mit"
         )
     if arguments.format == _GGUF:
         from selfemo_jobs.models.gguf_conversion import find_converter
 
         find_converter(arguments.converter)
     elif arguments.converter is not None or arguments.outtype != "auto":
-        raise BadInput("--converter and --outtype are for --format gguf")
+        raise BadInput("--converter and --outtype require --format gguf")
 
 
 def _store(options: ReferenceOptions, source: Store) -> Store:
@@ -186,7 +187,7 @@ def _print(arguments: argparse.Namespace, model: ResolvedModel, copied: CopiedMo
         sys.stdout.write(json_text(result) + "\n")
         return
     if copied.written == 0:
-        sys.stdout.write(f"{visible(copied.uri)} has this model already\n")
+        sys.stdout.write(f"{visible(copied.uri)} already contains this model\n")
         return
     figures = f", weighted F1 {scores[0].weighted_f1:.3f}" if scores else ""
     written = f"{copied.files} files, {_size(copied.size)}{figures}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from selfemo_jobs.models.model_location import ModelLocation
     from selfemo_jobs.playground.models import PlaygroundModel
 
-HELP = "Open a page on this machine on which a model reads dialogues and replies."
+HELP = "Open a local web page where a model recognizes emotions and replies."
 #: The path of the report on the page's server.
 REPORT_PATH = "/report"
 #: With these, the report runs no script and reaches nothing, whoever could write the storage.
@@ -47,20 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         metavar="MODEL",
-        help="the model beside it. Default: generation 0 of its run; `none`: no other model",
+        help="the model to show next to it, or `none`. Default: generation 0 of its run",
     )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
-        help="the report of the run. Default: the one in its storage",
+        help="the report of the run. Default: the report in its storage",
     )
     parser.add_argument(
         "--port",
         type=port_number,
         metavar="PORT",
         default=7860,
-        help="the port on 127.0.0.1; 0: any free port",
+        help="the port on 127.0.0.1, or 0 for any free port",
     )
     add_allow_host_argument(parser)
 
@@ -127,7 +127,9 @@ def _models(arguments: argparse.Namespace, location: ModelLocation) -> list[Play
     except StageError as error:
         if arguments.compare:
             raise
-        sys.stderr.write(printable(f"selfemo playground: without generation 0: {error}") + "\n")
+        sys.stderr.write(
+            printable(f"selfemo playground: generation 0 is not shown: {error}") + "\n"
+        )
         return alone
     name = "Generation 0" if not arguments.compare else _name(other.description)
     settings, others = side_by_side(
@@ -164,7 +166,7 @@ def _report(arguments: argparse.Namespace, location: ModelLocation) -> bytes | N
     except ObjectNotFound:
         return None
     except StageError as error:
-        sys.stderr.write(printable(f"selfemo playground: without the report: {error}") + "\n")
+        sys.stderr.write(printable(f"selfemo playground: the report is not shown: {error}") + "\n")
         return None
 
 
@@ -209,4 +211,6 @@ def _free_port(port: int) -> int:
 
 
 def _taken(port: int) -> str:
-    return f"--port {port}: another process listens on it: give another port, or 0 for any free one"
+    return (
+        f"--port {port}: another process is using it: specify another port, or 0 for any free port"
+    )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from selfemo_jobs.use_commands.prediction_run import Progress
     from selfemo_jobs.use_commands.use_options import EngineSettings
 
-HELP = "Predict the emotions of each turn of dialogues, with a probability for each label."
+HELP = "Predict the emotions of each turn in dialogues, with a probability for each label."
 
 _FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 
@@ -41,16 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         "-o",
         choices=_FORMATS,
-        help="the format of the result. Default: that of the ending of --to, or a table",
+        help="the output format. Default: inferred from the extension of --to; otherwise a table",
     )
     parser.add_argument(
         "--to",
         metavar="FILE",
-        help="the file to write. If the command is interrupted, the same command continues it",
+        help="the file to write. If the command is interrupted, run it again to continue",
     )
-    parser.add_argument(
-        "--no-probabilities", action="store_true", help="leave the probabilities out"
-    )
+    parser.add_argument("--no-probabilities", action="store_true", help="omit the probabilities")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,12 +118,12 @@ def output_format(output: str | None, file: Path | None) -> str:
         return output or "table"
     name = file.name.lower()
     if output == "parquet" and name.endswith(".gz"):
-        raise BadInput(f"--to {file}: Parquet is compressed itself: leave out .gz")
+        raise BadInput(f"--to {file}: Parquet files are already compressed: omit .gz")
     if output is not None:
         return output
     ending = Path(name.removesuffix(".gz")).suffix.removeprefix(".")
     if ending not in _FORMATS[1:] or (ending == "parquet" and name.endswith(".gz")):
-        raise BadInput(f"--to {file}: name the format with -o ({', '.join(_FORMATS)})")
+        raise BadInput(f"--to {file}: specify the format with -o ({', '.join(_FORMATS)})")
     return ending
 
 
@@ -137,7 +135,7 @@ def _output_file(name: str | None) -> Path | None:
     if "://" in name:
         raise BadInput(f"--to {name}: must be a file on this machine")
     if file.is_dir():
-        raise BadInput(f"--to {name} is a folder: give the name of a file in it")
+        raise BadInput(f"--to {name} is a folder: specify a file in it")
     if not file.parent.is_dir():
         raise BadInput(f"--to {name}: the folder {file.parent} does not exist")
     return file
@@ -195,7 +193,7 @@ def _rate(progress: Progress) -> str:
     if not new or not progress.seconds:
         return ""
     rate = new / progress.seconds
-    return f", {rate:,.0f} a second" if rate >= 10 else f", {rate:.2g} a second"
+    return f", {rate:,.0f} per second" if rate >= 10 else f", {rate:.2g} per second"
 
 
 def _report(
@@ -213,11 +211,11 @@ def _report(
         return
     where = f"{arguments.to}: " if arguments.to else ""
     facts = [
-        f"{progress.turns:,} turns of {progress.dialogues:,} dialogues in "
+        f"{progress.turns:,} turns from {progress.dialogues:,} dialogues in "
         f"{duration(progress.seconds)}{_rate(progress)}"
     ]
     if load_seconds:
         facts.append(f"the model was loaded in {duration(load_seconds)}")
     if progress.resumed:
-        facts.append(f"{progress.resumed:,} turns are of the interrupted command")
+        facts.append(f"{progress.resumed:,} turns were predicted by the interrupted command")
     sys.stderr.write(visible(f"{where}{'; '.join(facts)}") + "\n")

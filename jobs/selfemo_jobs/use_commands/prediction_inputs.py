@@ -37,7 +37,7 @@ from selfemo_jobs.use_commands.use_options import PLAIN_TEXT
 
 #: The name of standard input, in messages and before the ids of its dialogues.
 _STDIN = "stdin"
-_HINT = "Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.\n"
+_HINT = "Enter one turn per line, as `Speaker: text` or plain text. Press Ctrl-D to finish.\n"
 #: The size of the beginning of a file by which plain text is told from data.
 _HEAD_BYTES = 4096
 #: How JSON begins: with an object or a list, and what may follow in it.
@@ -130,7 +130,7 @@ def open_input(arguments: argparse.Namespace, work: Path) -> DialogueInput:
         If the storage or the hub cannot be reached.
     """
     if arguments.text and arguments.input:
-        raise BadInput("--text and INPUT are both there: give one of them")
+        raise BadInput("specify either --text or INPUT, not both")
     if arguments.text:
         return DialogueInput([_Texts(arguments.text)])
     options = ReadOptions(None, False, source_columns(arguments.columns))
@@ -241,9 +241,9 @@ def _default_kind(file: SourceFile, options: ReadOptions) -> str | None:
     first_line = next(iter(text.lstrip().splitlines()), "")
     if is_heading(first_line):
         raise BadInput(
-            f"{file.uri} looks like a table: its first line is `{shorten(first_line)}`. Give the "
-            "file an ending such as .csv, or name the format with `--format CSV` or the columns "
-            f"with `--columns`; `--format {PLAIN_TEXT}` reads plain text"
+            f"{file.uri} looks like a table: its first line is `{shorten(first_line)}`. Use a "
+            "file extension such as .csv, or specify the format with `--format CSV` or the "
+            f"columns with `--columns`; `--format {PLAIN_TEXT}` reads it as plain text"
         )
     return PLAIN_TEXT
 
@@ -268,7 +268,7 @@ class _TextFile:
         for number, turns in enumerate(read_plain_text(places, self._notes), start=1):
             yield InputDialogue(str(number), turns)
         if not number:
-            raise BadInput(f"{self.uri} is empty: write a turn in each line")
+            raise BadInput(f"{self.uri} is empty: it must contain one turn per line")
 
     def warnings(self) -> Sequence[SourceWarning]:
         return self._notes.warnings()
@@ -294,7 +294,7 @@ class _Texts:
             if not text.strip():
                 raise place.error("is empty")
             if not is_text(text):
-                raise place.error("has bytes that are not UTF-8")
+                raise place.error("contains bytes that are not UTF-8")
         places = ((Place(self.uri, n, "number"), text) for n, text in enumerate(self._texts, 1))
         for turns in read_plain_text(places, self._notes):
             yield InputDialogue("1", turns)

@@ -109,7 +109,7 @@ class PredictionLog(Closing):
             except BlockingIOError:
                 file.close()
                 raise Unavailable(
-                    f"another process writes {self.path}: wait for it, or choose another --to"
+                    f"another process is writing {self.path}: wait for it, or choose another --to"
                 ) from None
             try:
                 if self.path.stat().st_ino == os.fstat(file.fileno()).st_ino:
@@ -162,8 +162,9 @@ class PredictionLog(Closing):
             raise self._foreign() from None
         if different:
             raise BadInput(
-                f"{self.path} is of an interrupted command with another {' and '.join(different)}: "
-                "repeat that command, delete the file to start again, or choose another --to"
+                f"{self.path} was written by an interrupted command with different "
+                f"{' and '.join(different)}: run that command again, delete the file to start "
+                "over, or choose another --to"
             )
 
     def _foreign(self) -> BadInput:

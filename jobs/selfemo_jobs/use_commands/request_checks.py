@@ -119,7 +119,10 @@ class KnownHosts:
     def _refusal(self, host: str, origin: str | None) -> str | None:  # noqa: ARG002 - see OwnPages
         if is_known_host(host, self._names):
             return None
-        return "this server answers requests for localhost only; --allow-host allows another name"
+        return (
+            "this server only accepts requests for localhost; use --allow-host to accept "
+            "another hostname"
+        )
 
 
 class OwnPages(KnownHosts):
@@ -127,7 +130,10 @@ class OwnPages(KnownHosts):
 
     def _refusal(self, host: str, origin: str | None) -> str | None:
         if origin is not None and not is_own_origin(origin, host, self._names):
-            return "this server answers its own pages only; --allow-host allows another name"
+            return (
+                "this server only accepts requests from its own pages; use --allow-host to "
+                "accept another hostname"
+            )
         return super()._refusal(host, origin)
 
 

@@ -29,7 +29,7 @@ from selfemo_jobs.use_commands.use_options import (
 if TYPE_CHECKING:
     from selfemo_jobs.inference import Reply
 
-HELP = "Write replies with an emotion, each with the emotions that a judge reads in it."
+HELP = "Write replies that express an emotion, and classify each with a judge."
 
 #: The most candidates of a reply.
 _MOST_CANDIDATES = 256
@@ -39,25 +39,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     add_model_arguments(parser)
     add_input_arguments(parser)
-    parser.add_argument("--emotion", required=True, help="the label that replies are to express")
+    parser.add_argument("--emotion", required=True, help="the label that the replies express")
     parser.add_argument(
         "--candidates",
         "-n",
         type=int,
         default=4,
         metavar="N",
-        help="the number of candidates of each reply",
+        help="the number of candidates per reply",
     )
     parser.add_argument(
         "--speaker",
         metavar="NAME",
         help="the speaker of the reply. Default: the speaker before the one who spoke last",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of the draws")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the random seed for sampling"
+    )
     parser.add_argument(
         "--judge",
         metavar="MODEL",
-        help="the model that reads the candidates, named as MODEL. Default: MODEL itself",
+        help="the model that classifies the candidates, specified like MODEL. Default: MODEL "
+        "itself",
     )
     add_output_option(parser)
 
@@ -124,8 +127,8 @@ def run(arguments: argparse.Namespace) -> int:
         most = model.description.prompts.max_prompt_tokens
         warnings = [
             *warnings,
-            f"last turns that are longer than a prompt of this model, which has up to {most} "
-            f"tokens: {shortened}; their beginnings were answered",
+            f"last turns that are longer than this model's prompt limit of {most} tokens: "
+            f"{shortened}; only their beginnings were answered",
         ]
     for warning in warnings:
         sys.stderr.write(f"warning: {visible(warning)}\n")
@@ -142,7 +145,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _table(replies: Sequence[_Replies]) -> list[str]:
     """Return the lines of a table for people: a candidate in each."""
-    heading = ["dialogue", "speaker", "candidate", "read as", f"p_{replies[0].emotion}", "text"]
+    heading = [
+        "dialogue",
+        "speaker",
+        "candidate",
+        "predicted",
+        f"p_{replies[0].emotion}",
+        "text",
+    ]
     rows = [heading]
     for reply in replies:
         for number, candidate in enumerate(reply.candidates, start=1):

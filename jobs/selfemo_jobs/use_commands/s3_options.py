@@ -25,12 +25,12 @@ def add_s3_arguments(parser: argparse.ArgumentParser) -> None:
         help="the URL of an S3 server. Default: AWS_ENDPOINT_URL, or AWS",
     )
     parser.add_argument(
-        "--region", help="the region of the bucket. Default: that of the environment"
+        "--region", help="the region of the bucket. Default: the environment's region"
     )
     parser.add_argument(
         "--path-style",
         action="store_true",
-        help="address buckets by path: many S3 servers of one's own need it",
+        help="use path-style S3 URLs. Many self-hosted servers require it",
     )
 
 

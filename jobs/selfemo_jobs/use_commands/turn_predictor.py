@@ -91,8 +91,8 @@ class TurnPredictor(Closing):
             return []
         most = self._model.description.prompts.max_prompt_tokens
         return [
-            f"turns that are longer than a prompt of this model, which has up to {most} tokens: "
-            f"{self._shortened} (first: {self._first_shortened}); their beginnings were read"
+            f"turns that are longer than this model's prompt limit of {most} tokens: "
+            f"{self._shortened} (first: {self._first_shortened}); only their beginnings were read"
         ]
 
     def _shorten(self, target: Target) -> Target:

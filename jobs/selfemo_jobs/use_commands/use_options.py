@@ -59,9 +59,9 @@ def add_allow_host_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name beside those of this machine under which requests may reach the server, for "
-        "example that of a proxy before it; may be repeated. Requests for other names are refused, "
-        "because any web page can send them",
+        help="an additional hostname to accept, for example that of a reverse proxy in front of "
+        "the server. Can be repeated. Requests for other hostnames are rejected, because any "
+        "web page can send them",
     )
 
 
@@ -93,8 +93,8 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
-        "an evolution: its best model",
+        help="the folder or URI of a model or run, a manifest.json, or the YAML file of an "
+        "evolution. A run or an evolution refers to its best model",
     )
 
 
@@ -110,15 +110,15 @@ def add_reference_arguments(parser: argparse.ArgumentParser) -> None:
         "--generation",
         type=int,
         metavar="N",
-        help="the model of this generation of an evolution. Default: the best one",
+        help="use the model of this generation of an evolution. Default: the best model",
     )
     add_state_argument(parser)
     parser.add_argument(
         "--labels",
         metavar="LABEL,…",
-        help="the label set of a model that selfemo did not make",
+        help="the label set of a model that selfemo did not create",
     )
-    parser.add_argument("--revision", help="the revision of a model on the hub")
+    parser.add_argument("--revision", help="the revision of a model on the Hugging Face Hub")
     add_data_option(parser)
 
 
@@ -135,25 +135,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=[engine.value for engine in Engine],
-        help="the engine that runs the model. Default: the one with which it was evaluated",
+        help="the engine that runs the model. Default: the engine used to evaluate it",
     )
     parser.add_argument(
         "--batch-size",
         type=int,
         metavar="N",
-        help="the number of turns that the engine Transformers reads together. Default: as the "
-        "evaluation of a run",
+        help="the number of turns in a batch of the Transformers engine. Default: the batch "
+        "size of a run's evaluation",
     )
     parser.add_argument(
         "--device",
-        help="the device of the engine Transformers, for example cuda:1. Default: the first GPU, "
-        "or the CPU",
+        help="the device of the Transformers engine, for example cuda:1. Default: the first "
+        "GPU, or the CPU",
     )
     parser.add_argument(
         "--context",
         type=int,
         metavar="PAST",
-        help="the number of turns before the target that a prompt shows. Default: as in training",
+        help="the number of turns before the target turn that a prompt includes. Default: "
+        "the same as in training",
     )
 
 
@@ -169,20 +170,20 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         nargs="*",
         metavar="INPUT",
-        help="a file, a folder, a pattern or a URI of dialogues in any format of `selfemo data`, "
-        "or a text file with a turn in each line. Default: standard input, as for `-`",
+        help="a file, a folder, a pattern or a URI of dialogues in any format of `selfemo "
+        "data`, or a text file with one turn per line. Default: standard input, like `-`",
     )
     parser.add_argument(
         "--text",
         action="append",
         metavar="TEXT",
-        help="a turn, with or without `Speaker: ` before it. Can be repeated: the turns are one "
-        "dialogue",
+        help="a turn, with or without a leading `Speaker: `. Repeat the option for each turn of "
+        "the dialogue",
     )
     parser.add_argument(
         "--format",
         choices=[PLAIN_TEXT, *(kind.value for kind in DataFormat)],
-        help="the format of the files. Default: it follows from their names and content",
+        help="the format of the files. Default: inferred from their names and content",
     )
     parser.add_argument(
         "--columns",
@@ -317,7 +318,7 @@ def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> Engine
     if engine is not Engine.TRANSFORMERS:
         for name in given:
             option = name.replace("_", "-")
-            raise BadInput(f"--{option} is an option of the engine Transformers, not of {engine}")
+            raise BadInput(f"--{option} is an option of the Transformers engine, not of {engine}")
         return EngineSettings(engine, values)
     if given.get("batch_size", 1) < 1:
         raise BadInput(f"--batch-size {arguments.batch_size}: must be 1 or more")

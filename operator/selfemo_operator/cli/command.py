@@ -25,7 +25,7 @@ HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Print more, and where an unexpected error comes from."),
+    typer.Option("--verbose", "-v", help="Print verbose output, including tracebacks."),
 ]
 _COMMON = (
     inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet),

@@ -12,11 +12,11 @@ _PROGRAM = JobProgram("selfemo_jobs.data_commands", "selfemo data")
 _PROGRAM.add_command(
     app,
     "check",
-    """Print figures of dialogues, and what is wrong with them.
+    """Print dataset statistics and problems.
 
     The sources are files, folders, patterns or URIs, or the YAML file of one evolution. The report
-    has the counts of dialogues, turns and labels, the lengths, odd characters, dialogues that are
-    repeated, and dialogues that two sources share.
+    includes the number of dialogues, turns and labels, text lengths, unusual characters, duplicate
+    dialogues, and dialogues shared by two sources.
     """,
 )
-_PROGRAM.add_command(app, "convert", "Write the dialogues of any readable format as JSON Lines.")
+_PROGRAM.add_command(app, "convert", "Convert dialogues from any supported format to JSON Lines.")

@@ -8,41 +8,41 @@ from selfemo_api.contract import ExitCode
 from selfemo_operator.cli.use import USE_COMMANDS
 
 _BAD_FILE = "the file or an option is not valid"
-_NO_EVOLUTION = "there is no such evolution, no kubeconfig, or the API server refuses the request"
+_NO_EVOLUTION = "there is no such evolution, no kubeconfig, or the API server rejects the request"
 _NO_API_SERVER = "the API server does not respond"
 _FOLLOWED: Mapping[int, str] = {
     ExitCode.OK: "the evolution succeeded (with --once, also if it has not finished)",
     ExitCode.INTERNAL: "the evolution failed or collapsed",
 }
 _BASE_MODEL: Mapping[int, str] = {
-    ExitCode.OK: "the model is written",
+    ExitCode.OK: "the model was written",
     ExitCode.INTERNAL: "an unexpected error",
     ExitCode.BAD_INPUT: "an option or an input file is not valid",
 }
 _USE: Mapping[int, str] = {
-    ExitCode.OK: "the command has done its work",
+    ExitCode.OK: "success",
     ExitCode.INTERNAL: "an unexpected error",
     ExitCode.BAD_INPUT: "an option, an input file or a model is not valid",
-    ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
+    ExitCode.UNAVAILABLE: "the storage or the Hub cannot be reached",
 }
 #: Where a command that uses a model has its own meaning of a code.
 _OF_USE: Mapping[str, Mapping[int, str]] = {
     "predict": {
-        ExitCode.OK: "all turns are predicted",
-        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached, or another process writes "
-        "the same file",
+        ExitCode.OK: "all turns were predicted",
+        ExitCode.UNAVAILABLE: "the storage or the Hub cannot be reached, or another process is "
+        "writing the same file",
         ExitCode.INTERRUPTED: "Ctrl-C (with --to, the same command continues)",
     },
-    "respond": {ExitCode.OK: "the replies are written"},
-    "chat": {ExitCode.OK: "the chat has ended"},
+    "respond": {ExitCode.OK: "the replies were written"},
+    "chat": {ExitCode.OK: "the chat ended"},
 }
 
 _REPORT: Mapping[int, str] = {
-    ExitCode.OK: "the report is written",
+    ExitCode.OK: "the report was written",
     ExitCode.BAD_INPUT: f"{_BAD_FILE}, there is no such run, or the report could not be written",
 }
 _RUN: Mapping[int, str] = {
-    ExitCode.OK: "the state is printed",
+    ExitCode.OK: "the state was printed",
     ExitCode.BAD_INPUT: "there is no such run, or an option is not valid",
 }
 _CLUSTER: Mapping[int, str] = {
@@ -64,11 +64,11 @@ _SELFEMO: Mapping[str, Mapping[int, str]] = {
     "check": {
         ExitCode.OK: "no problem was found",
         ExitCode.BAD_INPUT: f"the input has problems, or {_BAD_FILE}",
-        ExitCode.UNAVAILABLE: "the storage or the hub does not respond",
+        ExitCode.UNAVAILABLE: "the storage or the Hub does not respond",
     },
     "validate": {ExitCode.OK: "all documents are valid", ExitCode.BAD_INPUT: _BAD_FILE},
     "list": {
-        ExitCode.OK: "the list is printed",
+        ExitCode.OK: "the list was printed",
         ExitCode.BAD_INPUT: "an option is not valid, or a folder cannot be read",
     },
     "status": _RUN,
@@ -78,35 +78,35 @@ _SELFEMO: Mapping[str, Mapping[int, str]] = {
         f"{_BAD_FILE}",
         ExitCode.INTERRUPTED: "Ctrl-C (the evolution continues)",
     },
-    "logs": {**_RUN, ExitCode.OK: "the logs are printed"},
+    "logs": {**_RUN, ExitCode.OK: "the logs were printed"},
     "stop": {
         **_RUN,
-        ExitCode.OK: "the run has stopped, or did not run",
+        ExitCode.OK: "the run stopped, or was not running",
         ExitCode.BAD_INPUT: "there is no such run, or its process cannot be stopped from here",
         ExitCode.UNAVAILABLE: "the run has not stopped yet",
     },
     "report": _REPORT,
     **{name: {**_USE, **_OF_USE.get(name, {})} for name in USE_COMMANDS},
     "init": {
-        ExitCode.OK: "the file is written",
+        ExitCode.OK: "the file was written",
         ExitCode.BAD_INPUT: "the file exists, or an option is not valid",
     },
-    "schema": {ExitCode.OK: "the schema is printed"},
+    "schema": {ExitCode.OK: "the schema was printed"},
     "doctor": {
         ExitCode.OK: "no problem was found (there may be notes)",
-        ExitCode.BAD_INPUT: "something that a run on this machine needs is missing",
+        ExitCode.BAD_INPUT: "something required for runs on this machine is missing",
     },
     "data check": {
         ExitCode.OK: "no error was found (there may be warnings)",
         ExitCode.INTERNAL: "an unexpected error",
-        ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
-        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
+        ExitCode.BAD_INPUT: "the data contains an error, or an option is not valid",
+        ExitCode.UNAVAILABLE: "the storage or the Hub cannot be reached",
     },
     "data convert": {
-        ExitCode.OK: "the file is written",
+        ExitCode.OK: "the file was written",
         ExitCode.INTERNAL: "an unexpected error",
-        ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
-        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
+        ExitCode.BAD_INPUT: "the data contains an error, or an option is not valid",
+        ExitCode.UNAVAILABLE: "the storage or the Hub cannot be reached",
     },
     "model tiny": _BASE_MODEL,
     "model prepare": {
@@ -117,8 +117,8 @@ _SELFEMO: Mapping[str, Mapping[int, str]] = {
 }
 
 _KUBECTL: Mapping[str, Mapping[int, str]] = {
-    "list": {**_CLUSTER, ExitCode.OK: "the list is printed"},
-    "status": {**_CLUSTER, ExitCode.OK: "the state is printed"},
+    "list": {**_CLUSTER, ExitCode.OK: "the list was printed"},
+    "status": {**_CLUSTER, ExitCode.OK: "the state was printed"},
     "watch": {
         **_FOLLOWED,
         ExitCode.BAD_INPUT: f"the evolution failed because of bad input, {_NO_EVOLUTION}",
@@ -126,19 +126,19 @@ _KUBECTL: Mapping[str, Mapping[int, str]] = {
         ExitCode.INTERRUPTED: "Ctrl-C (the evolution continues)",
     },
     "logs": {
-        ExitCode.OK: "kubectl printed the logs (any other exit code of kubectl is passed on)",
+        ExitCode.OK: "kubectl printed the logs (any other kubectl exit code is passed through)",
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or kubectl is not installed",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
-    "suspend": {**_CLUSTER, ExitCode.OK: "spec.suspend is set"},
-    "resume": {**_CLUSTER, ExitCode.OK: "spec.suspend is cleared"},
+    "suspend": {**_CLUSTER, ExitCode.OK: "spec.suspend was set"},
+    "resume": {**_CLUSTER, ExitCode.OK: "spec.suspend was cleared"},
     "report": {
-        ExitCode.OK: "the report is written",
+        ExitCode.OK: "the report was written",
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or the report could not be written",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
     "serve": {
-        ExitCode.OK: "the manifests are printed",
+        ExitCode.OK: "the manifests were printed",
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or it has no best model yet",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
@@ -156,7 +156,7 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     **{f"kubectl selfemo {name}": _sorted(codes) for name, codes in _KUBECTL.items()},
     "python -m selfemo_operator": {
         ExitCode.OK: "SIGTERM or SIGINT stopped the operator",
-        ExitCode.BAD_INPUT: "an option is not valid, or the cluster's CRD is not the operator's",
+        ExitCode.BAD_INPUT: "an option is not valid, or the CRD does not match the operator",
         ExitCode.UNAVAILABLE: "the operator lost its Lease (a new process waits for it)",
     },
 }

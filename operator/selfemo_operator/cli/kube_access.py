@@ -85,12 +85,16 @@ class Access:
         def connect(config: Any) -> KubeClient:
             if files:
                 contexts, current = self._contexts(config)
-                there_are = f"; there are {', '.join(contexts) or 'none'}"
+                there_are = f"; available contexts: {', '.join(contexts) or 'none'}"
                 if self.context and self.context not in contexts:
                     hint = did_you_mean(self.context, list(contexts)) or there_are
-                    raise RunnerError(f"{files} has no context `{self.context}`{hint}")
+                    raise RunnerError(
+                        f"{files} does not contain the context `{self.context}`{hint}"
+                    )
                 if not self.context and not current:
-                    raise RunnerError(f"{files} has no current context: give --context{there_are}")
+                    raise RunnerError(
+                        f"{files} does not set a current context: specify --context{there_are}"
+                    )
             return KubeClient(connections=1, kubeconfig=files, context=self.context)
 
         client: KubeClient = self._load(connect)
@@ -111,17 +115,17 @@ class Access:
         """
         kube = self.connect().with_timeout(timeout)
         with self.errors(kube):
-            version = kube.get("/version").get("gitVersion", "of an unknown version")
+            version = kube.get("/version").get("gitVersion", "unknown version")
         with self.errors(kube):
             kube.get(names.schema_path())
-        return f"Kubernetes {version} at {kube.host}, with the resource EmotionEvolution"
+        return f"Kubernetes {version} at {kube.host}, with the EmotionEvolution resource"
 
     def _contexts(self, config: Any) -> tuple[dict[str, dict[str, Any]], str]:
         """Return the contexts of the kubeconfig by name, and the name of the current one, or ""."""
         merged = config.kube_config.KubeConfigMerger(self.files).config
         nodes = [node.value for node in merged.value["contexts"]] if merged is not None else []
         if not nodes:
-            raise config.ConfigException("it has no contexts")
+            raise config.ConfigException("it contains no contexts")
         contexts = {node["name"]: node.get("context") or {} for node in nodes}
         return contexts, merged.value.get("current-context") or ""
 
@@ -134,7 +138,7 @@ class Access:
         files = self.files
         for file in (files or "").split(os.pathsep) if self.kubeconfig else ():
             if not Path(file).expanduser().is_file():
-                raise RunnerError(f"--kubeconfig {file}: there is no such file")
+                raise RunnerError(f"--kubeconfig {file}: the file does not exist")
         try:
             return load(config)
         except config.ConfigException as error:
@@ -176,17 +180,17 @@ class Access:
         """Return what an error of the API server means, and what to do."""
         text = " ".join(error.message.split())
         if error.status == 401:
-            return f"{kube.host} refuses the credentials of the kubeconfig: log in again ({text})"
+            return f"{kube.host} rejects the kubeconfig's credentials: log in again ({text})"
         if error.status == 403:
-            return f"{text}: ask for the right, or name another --namespace or --context"
+            return f"{text}: ask for the permission, or specify another --namespace or --context"
         if error.status == 404 and error.reason == "NotFound" and name:
             namespace = self.namespace
             hint = did_you_mean(name, _names(kube, namespace))
             return f"there is no evolution {name} in namespace {namespace}{hint}"
         if error.status == 404:
             return (
-                f"the cluster at {kube.host} has no resource EmotionEvolution: install the chart, "
-                "or name another --context"
+                f"the cluster at {kube.host} does not have the EmotionEvolution resource: "
+                "install the chart, or specify another --context"
             )
         if error.status == 0:
             return f"the API server at {kube.host} does not respond: {text}"
@@ -207,5 +211,5 @@ def _names(kube: KubeClient, namespace: str) -> list[str]:
 def _no_config(files: str | None, reason: str) -> str:
     """Return the message of a kubeconfig that cannot be used."""
     if files is None:
-        return "there is no kubeconfig: name one with --kubeconfig or KUBECONFIG"
+        return "there is no kubeconfig: specify one with --kubeconfig or KUBECONFIG"
     return f"the kubeconfig {files} cannot be used: {' '.join(reason.split())}"

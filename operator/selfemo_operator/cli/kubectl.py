@@ -58,16 +58,18 @@ Name = Annotated[
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="The namespace. Default: that of the context."),
+    typer.Option("--namespace", "-n", help="The namespace. Default: the context's namespace."),
 ]
 Context = Annotated[
     str | None,
-    typer.Option("--context", help="The context of the kubeconfig. Default: the current one."),
+    typer.Option("--context", help="The kubeconfig context. Default: the current context."),
 ]
 Kubeconfig = Annotated[
     str | None,
     typer.Option(
-        "--kubeconfig", metavar="FILE", help="The kubeconfig. Default: KUBECONFIG, ~/.kube/config."
+        "--kubeconfig",
+        metavar="FILE",
+        help="The kubeconfig file. Default: KUBECONFIG or ~/.kube/config.",
     ),
 ]
 _ACCESS = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
@@ -120,11 +122,11 @@ def kubectl_selfemo(
 def list_command(
     access: Access,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="List those of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="List evolutions in all namespaces.")
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List the evolutions of a namespace."""
+    """List the evolutions in a namespace."""
     kube = access.connect()
     namespace = None if all_namespaces else access.namespace
     with access.errors(kube):
@@ -175,11 +177,11 @@ def status_command(access: Access, name: Name, output: OutputOption = Output.TAB
 def watch_command(
     access: Access,
     name: Name,
-    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and exit.")] = False,
 ) -> None:
     """Follow an evolution until it ends.
 
-    Where the output is not a terminal, each change is printed as one line.
+    If the output is not a terminal, each change is printed as one line.
     """
     source = ClusterSource(access, name)
     console = output_format.console()
@@ -200,10 +202,10 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Print new lines until the pods end.")
     ] = False,
 ) -> None:
-    """Print the logs of a stage's pods, through kubectl."""
+    """Print the logs of a stage's pods, using kubectl."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise RunnerError("kubectl is not on the PATH: install it, since it reads the logs")
+        raise RunnerError("kubectl is not on the PATH: install it to read the logs")
     status = get_evolution(access.connect(), access, name).status
     selected_stage = stage or status.stage or Stage.EVALUATE
     number = status.generation if generation is None else generation
@@ -220,7 +222,7 @@ def logs(
 
 @kubectl_command("suspend")
 def suspend(access: Access, name: Name, output: OutputOption = Output.TABLE) -> None:
-    """Suspend an evolution at once. Finished work is kept."""
+    """Suspend an evolution immediately. Finished work is kept."""
     _set_suspend(access, name, suspend=True, as_json=output is Output.JSON)
 
 
@@ -239,7 +241,7 @@ def report_command(
 ) -> None:
     """Write the report of a run: one HTML page with all its results.
 
-    The page is made on this machine, which reads the storage with your own credentials.
+    The page is created on this machine, which reads the storage with your own credentials.
     """
     evolution = get_evolution(access.connect(), access, name)
     with tempfile.TemporaryDirectory() as folder:
@@ -261,30 +263,36 @@ def serve(
         typer.Option("--follow", help="Add a CronJob that replaces the pods after a promotion."),
     ] = False,
     kserve: Annotated[
-        bool, typer.Option("--kserve", help="Print an InferenceService of KServe instead.")
+        bool, typer.Option("--kserve", help="Print a KServe InferenceService instead.")
     ] = False,
     image: Annotated[
-        str, typer.Option(help="The image of the pods. Default: that of the stages.")
+        str, typer.Option(help="The image of the pods. Default: the image of the stages.")
     ] = "",
     operator_image: Annotated[
-        str, typer.Option(help="The image of the CronJob. Default: the operator's, by its name.")
+        str,
+        typer.Option(
+            help="The image of the CronJob. Default: the operator image, inferred from the name "
+            "of the stage image."
+        ),
     ] = "",
     api_key_secret: Annotated[
         str,
         typer.Option(
-            metavar="SECRET", help="The Secret whose key api-key clients send. Default: no key."
+            metavar="SECRET",
+            help="The Secret whose `api-key` entry clients must send. By default, no key is "
+            "required.",
         ),
     ] = "",
     allow_host_access: Annotated[
         bool,
         typer.Option(
             "--allow-host-access",
-            help="Print pods beyond the restricted Pod Security standard too, as podTemplate has "
-            "them. Default: refuse, as the operator does.",
+            help="Also print pods that exceed the restricted Pod Security Standard, as set in "
+            "podTemplate. By default, they are rejected, as in the operator.",
         ),
     ] = False,
 ) -> None:
-    """Print a Deployment and a Service that serve the best model. Nothing is applied.
+    """Print a Deployment and a Service that serve the best model, without applying them.
 
     Pipe the output to `kubectl apply -f -`.
     """
@@ -298,8 +306,13 @@ def serve(
         settings, pod_template=evaluation_template(jobs), host_access=allow_host_access
     )
     if not settings.pod_template:
-        note = "the Job of the last evaluation is gone: defaults of the installation are left out"
-        print_line(f"warning: {note}: check node selector, tolerations and volumes", stderr=True)
+        note = (
+            "the Job of the last evaluation no longer exists: the installation's defaults "
+            "are omitted"
+        )
+        print_line(
+            f"warning: {note}: check the node selector, tolerations and volumes", stderr=True
+        )
     if follow:
         operator_image = operator_image or serve_manifests.operator_image(settings.image)
     options = serve_manifests.ServeOptions(

@@ -68,9 +68,9 @@ def run_command(
         bool, typer.Option("--dry-run", help="Check the input, print the plan and exit.")
     ] = False,
 ) -> None:
-    """Run whole evolutions on this machine, one after another.
+    """Run complete evolutions on this machine, one after another.
 
-    After any interruption, the same command continues the run.
+    After any interruption, run the same command again to continue.
     """
     requests = read_requests(files, changes or [], data or [], state)
     code = run.run_all(requests, as_json=output is Output.JSON, dry_run=dry_run)
@@ -87,7 +87,7 @@ def check_command(
 ) -> None:
     """Find all problems of a run's input before it starts.
 
-    It reads the data, the model's files, the storage and the machine. No run is started and no
+    It checks the data, the model files, the storage and the machine. No run is started and no
     weights are downloaded. `selfemo run` does the same as its first step.
     """
     requests = read_requests(files, changes or [], data or [], state)
@@ -102,7 +102,8 @@ def validate_command(
     resolve: Annotated[
         bool,
         typer.Option(
-            "--resolve", help="Print the spec with its recipe, and what differs from the recipe."
+            "--resolve",
+            help="Print the spec with the recipe's values, and the differences from the recipe.",
         ),
     ] = False,
 ) -> None:
@@ -129,11 +130,11 @@ def status_command(
 def watch_command(
     target: Target,
     state: State = DEFAULT_STATE,
-    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and exit.")] = False,
 ) -> None:
     """Follow a run until it ends.
 
-    Where the output is not a terminal, each change is printed as one line.
+    If the output is not a terminal, each change is printed as one line.
     """
     source = watch.LocalSource(find_run(target, state))
     console = output_format.console()
@@ -145,10 +146,11 @@ def logs_command(
     target: Target,
     state: State = DEFAULT_STATE,
     stage: Annotated[
-        Stage | None, typer.Option(help="Only this stage. Default: the newest stage.")
+        Stage | None, typer.Option(help="Print only this stage. Default: the latest stage.")
     ] = None,
     generation: Annotated[
-        int | None, typer.Option(min=0, help="Only this generation. Default: the newest stage.")
+        int | None,
+        typer.Option(min=0, help="Print only this generation. Default: the latest stage."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new lines until no runner is active.")
@@ -157,8 +159,8 @@ def logs_command(
 ) -> None:
     """Print the logs of a run's stages.
 
-    Each line has the time (UTC), the generation and the stage. With `-o json`, the lines are those
-    of the log, as JSON.
+    Each line shows the time (UTC), the generation and the stage. With `-o json`, the lines of the
+    log are printed as JSON.
     """
     selection = Selection(stage, generation)
     print_logs(target, state, selection, follow=follow, as_json=output is Output.JSON)
@@ -169,14 +171,14 @@ def stop_command(
     target: Target,
     state: State = DEFAULT_STATE,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the stage, which saves its work.")
+        float, typer.Option(min=0, help="Seconds to wait for the stage to save its work.")
     ] = 60.0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Stop a run as Ctrl-C does, from another terminal.
+    """Stop a run from another terminal, as Ctrl-C does.
 
-    The stage saves its work, and `selfemo run` continues later. Only the process that the run
-    itself has recorded is ended.
+    The stage saves its work, and `selfemo run` can continue it later. Only the process that the run
+    itself recorded is stopped.
     """
     stop_run(target, state, timeout=timeout, as_json=output is Output.JSON)
 
@@ -188,7 +190,7 @@ def report_command(
     state: State = DEFAULT_STATE,
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="The HTML file to write. Default: in the state folder."),
+        typer.Option("--to", help="The HTML file to write. Default: a file in the state folder."),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -30,8 +30,8 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE",
-        help="YAML files of EmotionEvolutions, with one or more documents each. `-`: standard "
-        "input.",
+        help="YAML files of EmotionEvolutions, each with one or more documents. Use `-` for "
+        "standard input.",
         show_default=False,
     ),
 ]
@@ -49,14 +49,14 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Replace a field below spec with a YAML value. Can be repeated.",
+        help="Override a field of spec with a YAML value. Can be repeated.",
         autocompletion=complete_settings,
     ),
 ]
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", metavar="NAME=FOLDER", help="The folder of data://NAME/…. Can be repeated."
+        "--data", metavar="NAME=FOLDER", help="The local folder for data://NAME/…. Can be repeated."
     ),
 ]
 State = Annotated[
@@ -68,4 +68,4 @@ State = Annotated[
         help="The folder in which the runner stores its state.",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="The format of the result.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="The output format.")]

@@ -131,7 +131,7 @@ def _run_to_end(request: RunRequest, state: LocalState, console: Console) -> Emo
         try:
             return run_local(evolution, runner, progress.update)
         except KeyboardInterrupt as error:
-            print_line("Stopping: the stage saves its work …", stderr=True)
+            print_line("Stopping: the stage is saving its work …", stderr=True)
             code = ExitCode.TERMINATED if isinstance(error, Stopped) else ExitCode.INTERRUPTED
             raise RunnerError("stopped; run the same command again to continue", code) from None
         finally:

@@ -30,11 +30,11 @@ def estimate_lines(estimate: Mapping[str, Any]) -> list[str]:
     return [
         head,
         *(_row(row, widths) for row in table),
-        f"storage: {short_bytes(storage['writtenBytes'])} written, of which "
-        f"{short_bytes(storage['storedBytes'])} stay; {short_bytes(storage['readBytes'])} read; "
-        f"about {storage['requests']:,} requests",
-        f"stages: {cluster['jobs']} Jobs, {cluster['pods']} pods, about {cluster['writes']} writes "
-        f"of the operator; models are loaded {estimate['engineStarts']} times",
+        f"storage: {short_bytes(storage['writtenBytes'])} written, "
+        f"{short_bytes(storage['storedBytes'])} of it kept; {short_bytes(storage['readBytes'])} "
+        f"read; about {storage['requests']:,} requests",
+        f"stages: {cluster['jobs']} Jobs, {cluster['pods']} pods, about {cluster['writes']} "
+        f"operator writes; models are loaded {estimate['engineStarts']} times",
     ]
 
 

@@ -73,8 +73,8 @@ def read_requests(
         other = names.get(request.state)
         if other is not None:
             raise RunnerError(
-                f"{request.source}: metadata.name: {other} has the evolution "
-                f"`{request.evolution.metadata.name}` too: give it another name"
+                f"{request.source}: metadata.name: {other} also contains the evolution "
+                f"`{request.evolution.metadata.name}`: rename one of them"
             )
         names[request.state] = request.source
     return requests
@@ -98,7 +98,7 @@ def read_documents(
     values = dict(_parse_change(text) for text in changes)
     volumes = dict(_parse_volume(text) for text in data)
     if files.count("-") > 1:
-        raise RunnerError("`-` is given twice: standard input can be read only once")
+        raise RunnerError("`-` is specified twice: standard input can be read only once")
     for file in files:
         try:
             name, text = _text_of(file)
@@ -199,5 +199,7 @@ def volume_folder(folder: Path, what: str) -> str:
     if not path.is_dir():
         raise RunnerError(f"{what}: {path} is not a folder")
     if ":" in str(path):  # it divides the volumes in SELFEMO_DATA
-        raise RunnerError(f"{what}: {path} has a colon: rename the folder, or name a link to it")
+        raise RunnerError(
+            f"{what}: {path} contains a colon: rename the folder, or use a symbolic link to it"
+        )
     return str(path)

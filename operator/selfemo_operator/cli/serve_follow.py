@@ -117,7 +117,7 @@ def follow(kube: KubeClient, key: names.Key, *, kserve: bool) -> str:
         EmotionEvolution.model_validate(kube.get(names.evolution_path(key)))
     )
     if generation is None:
-        return "no new best model is published"
+        return "no new best model has been published"
     target, text = follow_target(key, kserve=kserve), generation_text(generation)
     annotations: Any = kube.get(target.path)
     for field in target.annotations:

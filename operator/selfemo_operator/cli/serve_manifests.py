@@ -99,7 +99,9 @@ def job_settings(jobs: Sequence[Json], image: str = "") -> JobSettings:
         return stage == Stage.EVALUATE.slug, metadata.get("creationTimestamp", "")
 
     if not jobs and not image:
-        raise RunnerError("there is no Job of a stage any more whose image could be used: --image")
+        raise RunnerError(
+            "no stage Job exists any longer whose image could be used: specify --image"
+        )
     if not jobs:
         return JobSettings(image=image)
     pod = max(jobs, key=rank)["spec"]["template"]["spec"]
@@ -133,7 +135,7 @@ def operator_image(jobs_image: str) -> str:
     image = re.sub(r"(^|/)selfemo-jobs(-cpu)?(?=:|$)", r"\1selfemo-operator", jobs_image)
     if image == jobs_image:
         raise RunnerError(
-            f"the image of the operator does not follow from {jobs_image}: name it with "
+            f"the operator image cannot be inferred from {jobs_image}: specify it with "
             "--operator-image"
         )
     return image

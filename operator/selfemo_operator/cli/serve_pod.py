@@ -107,8 +107,8 @@ def pod_where_evaluate_runs(
     if fields and not settings.host_access:
         place = _place(pod, settings.pod_template, entries, fields)
         raise RunnerError(
-            f"{place} is beyond the restricted Pod Security standard: remove it, or add "
-            "--allow-host-access if the pods of the server may have it"
+            f"{place} exceeds the restricted Pod Security Standard: remove it, or add "
+            "--allow-host-access if the server pods may use it"
         )
     if tolerations := merged["spec"].get("tolerations"):
         # those of the evolution are in its Job too

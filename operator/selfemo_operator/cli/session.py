@@ -14,7 +14,7 @@ class Session:
     quiet: bool = False
     """Print only results and errors."""
     verbose: bool = False
-    """Print more, and where an unexpected error comes from."""
+    """Print verbose output, including tracebacks."""
     as_json: bool = False
     """Print results and errors as JSON."""
 

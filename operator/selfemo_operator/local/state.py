@@ -108,7 +108,7 @@ class LocalState:
             os.close(self.lock)
             raise RunnerError(
                 f"{folder} is in use: another `selfemo run` of this evolution is active (or its "
-                "last stage is about to end); wait for it, or end it with `selfemo stop`",
+                "last stage is about to end); wait for it, or stop it with `selfemo stop`",
                 ExitCode.UNAVAILABLE,
             ) from None
         except OSError as error:
@@ -116,8 +116,8 @@ class LocalState:
             if error.errno not in NO_LOCKS:
                 raise
             raise RunnerError(
-                f"{folder}: this file system has no locks (flock), without which two runners "
-                "cannot be told apart: choose another folder with --state"
+                f"{folder}: this file system does not support file locks (flock), which selfemo "
+                "needs to detect a second runner: choose another folder with --state"
             ) from error
         write_owner(self.lock, this_process(program))
 
@@ -159,8 +159,9 @@ class LocalState:
             stored = EmotionEvolution.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise RunnerError(
-                f"{path} cannot be read ({error}); move {self.folder} away to start with an empty "
-                "state: finished stages are not repeated, since their manifests are in the storage"
+                f"{path} cannot be read ({error}); move {self.folder} away to start with an "
+                "empty state: finished stages are not repeated, because their manifests are in "
+                "the storage"
             ) from None
         problems = check_edit(stored, requested)
         if problems:

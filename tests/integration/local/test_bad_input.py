@@ -32,14 +32,14 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         "MELD",
         _meld("1,Hello,Ann,0,0", head="Sr No.,Utterance,Speaker,Dialogue_ID,Utterance_ID\n"),
         r": column `Emotion` is missing "
-        r"\(the file has: Sr No\., Utterance, Speaker, Dialogue_ID, Utterance_ID\)",
+        r"\(columns in the file: Sr No\., Utterance, Speaker, Dialogue_ID, Utterance_ID\)",
     ),
     "unknown emotion": (
         "MELD",
         _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"),
-        r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` has neutral, "
+        r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` contains neutral, "
         r"surprise, fear, sadness, joy, disgust, anger\. "
-        r"1 of 2 labels do not fit \(bored: 1\): \w+ the file or `dataset\.labels`, "
+        r"1 of 2 labels do not match \(bored: 1\): \w+ the file or `dataset\.labels`, "
         r"or map them in `dataset\.labelMap`",
     ),
     "broken encoding": (
@@ -80,9 +80,9 @@ def test_labels_that_do_not_fit(make_run: Any) -> None:
     _assert_refused(
         run,
         re.escape(f"dataset.sources[1].uri: file://{DEMO}/dev.jsonl")
-        + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` has neutral, "
+        + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` contains neutral, "
         r"surprise, fear, sadness, disgust, anger\. "
-        rf"{joy} of {len(labels)} labels do not fit \(joy: {joy}\): "
+        rf"{joy} of {len(labels)} labels do not match \(joy: {joy}\): "
         r"\w+ the file or `dataset\.labels`, or map them in `dataset\.labelMap`",
     )
 
@@ -197,7 +197,7 @@ def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> N
     assert "No report: the report could not be written: s3://" in err
     assert re.fullmatch(
         rf"generation 1, SelfPlay: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at "
-        rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 tries \(.+\); "
+        rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 attempts \(.+\); "
         r"run the same command again when it is available",
         result["message"],
     ), result["message"]
@@ -226,7 +226,7 @@ def test_s3_denied(on_s3: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
         r"generation 0, Check: storage\.uri: "
         rf"{re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
         r"SignatureDoesNotMatch: .+: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-        r"`storage\.credentialsSecretRef`, or give the pod's service account an identity",
+        r"`storage\.credentialsSecretRef`, or configure an identity for the pod's service account",
         result["message"],
     ), result["message"]
     assert "wrong-secret" not in err + result["message"]

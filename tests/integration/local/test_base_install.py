@@ -77,6 +77,6 @@ def test_a_command_says_which_extra_is_missing(
     code, out, err = run(programs / program, *words, folder=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert (
-        f'this command needs the extra "{extra}": run `tools/uv sync --inexact --extra {extra}`'
+        f'this command requires the extra "{extra}": run `tools/uv sync --inexact --extra {extra}`'
         in err
     )

@@ -48,7 +48,7 @@ def test_a_run_is_stopped_and_continued(make_run: Any) -> None:
     assert owner.program == "selfemo run"
     stopped = selfemo(run, "stop", str(run.file))
     assert stopped.returncode == 0, stopped.stderr
-    assert stopped.stdout == f"tiny is stopped: `selfemo run {run.file}` continues it\n"
+    assert stopped.stdout == f"tiny is stopped: run `selfemo run {run.file}` to continue\n"
     out, _ = runner.communicate(timeout=60)
     assert runner.returncode == 143
     error = {"error": "stopped; run the same command again to continue", "kind": "Terminated"}

@@ -16,7 +16,7 @@ PROBLEMS = "\n".join(
     [
         "2 problems",
         "dataset.sources[1].uri: data://mine/dev.jsonl: /data/mine/dev.jsonl does not exist",
-        "model.uri: the model is quantized (gptq, 4 bits): give the unquantized model",
+        "model.uri: the model is quantized (gptq, 4 bits): use the unquantized model",
     ]
 )
 

@@ -129,7 +129,7 @@ def test_follow(kube: KubeClient, namespace: str, evolutions: Any) -> None:
     evolutions.create("demo", suspend=True)
     deployment = create(kube, namespace, objects_of(namespace, FOLLOWED)[0])
     key, path = (namespace, "demo"), PATHS["Deployment"].format(namespace) + "/demo-serve"
-    assert follow(kube, key, kserve=False) == "no new best model is published"
+    assert follow(kube, key, kserve=False) == "no new best model has been published"
 
     status: Json = {"best": {"generation": 2, "f1": 0.4, "modelUri": "file:///model"}}
     status["stages"] = [{"stage": "Publish", "generation": 2, "runs": 3}]

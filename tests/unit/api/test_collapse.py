@@ -1,4 +1,4 @@
-"""Signs of collapse, and the divergence of two distributions of labels."""
+"""Collapse indicators, and the divergence of two distributions of labels."""
 
 from __future__ import annotations
 

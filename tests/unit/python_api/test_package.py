@@ -68,7 +68,7 @@ for call in {list(_NEEDS_JOBS)!r}:
     assert len(lines) == len(_NEEDS_JOBS)
     for line, name in zip(lines, _NEEDS_JOBS.values(), strict=True):
         extra = "report" if name.endswith(".report") else "jobs"
-        assert line.startswith(f'{name} needs the extra "{extra}": run `tools/uv sync')
+        assert line.startswith(f'{name} requires the extra "{extra}": run `tools/uv sync')
 
 
 def test_all_names_are_there() -> None:

@@ -140,15 +140,15 @@ def _unsupported(kind: str, config: Mapping[str, Any]) -> str:
     if kind not in classes:
         if config.get("auto_map"):
             return (
-                f"the model (`model_type` {kind}) needs code of its own, which is never run: use a "
-                "model that Transformers supports"
+                f"the model (`model_type` {kind}) requires custom code, which is never run: use "
+                "a model that Transformers supports"
             )
         return (
-            f"`model_type` {kind} is not a decoder that this version of Transformers has: use "
-            "another model"
+            f"`model_type` {kind} is not a decoder that this version of Transformers supports: "
+            "use another model"
         )
     if config.get("is_encoder_decoder"):
-        return f"the model (`model_type` {kind}) is an encoder and a decoder: use a decoder"
+        return f"the model (`model_type` {kind}) is an encoder-decoder: use a decoder-only model"
     if architectures and not set(architectures) & set(classes[kind]):
         return (
             f"the model is a {architectures[0]}: use one that generates text "
@@ -165,8 +165,8 @@ def _check_positions(spec: EvolutionSpec, config: Mapping[str, Any], findings: F
     if limit is not None and needed > limit:
         findings.problem(
             "model.maxPromptTokens",
-            f"is {spec.model.max_prompt_tokens}, and with {longest} tokens of a completion the "
-            f"model has to read {needed}: it can read {limit}; set at most {limit - longest}",
+            f"is {spec.model.max_prompt_tokens}, and with {longest} completion tokens the model "
+            f"needs a context of {needed}, but it supports {limit}; set at most {limit - longest}",
         )
 
 
@@ -177,7 +177,7 @@ def _check_engines(
     others = sorted({str(name) for name in types if name not in _ATTENTION} if types else set())
     if not others and kind not in _RECURRENT | _WITHOUT_CACHE:
         return
-    what = f"layers of the kind {', '.join(others)}" if others else "layers without attention"
+    what = f"layers of the type {', '.join(others)}" if others else "layers without attention"
     if kind in _WITHOUT_CACHE:
         what = "no cache"
     fields = {"selfPlay.engine": spec.self_play.engine}
@@ -187,7 +187,7 @@ def _check_engines(
         if engine is Engine.TRANSFORMERS:
             findings.problem(
                 field,
-                f"is Transformers, which cannot share the prompts of a model with {what} "
+                f"is Transformers, which cannot share prompts in a model with {what} "
                 f"(`model_type` {kind}): use VLLM, or another model",
             )
 

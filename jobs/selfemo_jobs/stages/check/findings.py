@@ -139,11 +139,11 @@ def joined(problems: Sequence[Finding], unavailable: Sequence[Finding] = ()) -> 
         return lines[0]
     heading = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     for count in range(len(lines), 0, -1):
-        more = [f"and {len(lines) - count} more: the log has all"] if count < len(lines) else []
+        more = [f"and {len(lines) - count} more: see the log"] if count < len(lines) else []
         text = "\n".join([heading, *lines[:count], *more])
         if _fits(text):
             return text
-    return f"{lines[0][:600]}…\nand {len(lines) - 1} more: the log has all"
+    return f"{lines[0][:600]}…\nand {len(lines) - 1} more: see the log"
 
 
 def _fits(text: str) -> bool:

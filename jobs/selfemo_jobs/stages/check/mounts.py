@@ -53,7 +53,7 @@ def lost_volume(path: PurePosixPath, mounts: str) -> str | None:
     match = _EMPTY_DIR.search(root)
     if match is not None:
         return f"the volume `{match[1]}`"
-    return "a volume in memory" if kind == "tmpfs" else None
+    return "an in-memory volume" if kind == "tmpfs" else None
 
 
 def check_lasting_folders(
@@ -80,6 +80,6 @@ def check_lasting_folders(
         if volume is not None:
             findings.problem(
                 field,
-                f"{uri} is in {volume} of the pod, which is deleted with it: mount a claim there "
-                "for all stages by `podTemplate`, or use a bucket",
+                f"{uri} is in {volume} of the pod, which is deleted with it: mount a "
+                "PersistentVolumeClaim there for all stages with `podTemplate`, or use a bucket",
             )

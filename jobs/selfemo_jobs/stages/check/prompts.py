@@ -120,21 +120,19 @@ def check_chat_template(made: PromptContext, findings: Findings) -> bool:
     except (TemplateError, TypeError, ValueError) as error:
         findings.problem(
             "model.prompts",
-            f"the model's chat template refuses a message of the user: {error_line(error)}",
+            f"the model's chat template rejects a user message: {error_line(error)}",
         )
         return False
     if _TARGET.text not in whole:
-        findings.problem(
-            "model.prompts", "the model's chat template leaves out the message of the user"
-        )
+        findings.problem("model.prompts", "the model's chat template omits the user message")
         return False
     tag = open_reasoning(whole.removeprefix(start))
     if tag:
         findings.problem(
             "model.uri",
-            f"the model's chat template opens a block of reasoning (`{tag}`) before each answer, "
-            "and does not close it with `enable_thinking=False`: use a model that answers at once, "
-            "or a copy with another chat template",
+            f"the model's chat template opens a reasoning block (`{tag}`) before each answer, "
+            "and does not close it with `enable_thinking=False`: use a model that answers "
+            "immediately, or a copy with another chat template",
         )
     return not tag
 
@@ -187,7 +185,7 @@ def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) ->
             read = ", ".join(f"`{name}`" for name in parsed.labels) or "no label"
             findings.problem(
                 "dataset.labels",
-                f"the answer `{label}` is read as {read}: rename the label, and map it in "
+                f"the answer `{label}` is parsed as {read}: rename the label, and map it in "
                 "`dataset.labelMap`",
             )
     if len(findings.problems) > before:
@@ -202,8 +200,8 @@ def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) ->
         more = f" (and {len(confused) - 3} more)" if len(confused) > 3 else ""
         findings.problem(
             "dataset.labels",
-            f"an answer with {', or with '.join(confused[:3])}{more} is not read as both: rename "
-            "one of them",
+            f"an answer with {', or with '.join(confused[:3])}{more} is not parsed as both: "
+            "rename one of them",
         )
 
 
@@ -256,9 +254,9 @@ def check_prompt_lengths(
     if longest.tokens > limit:
         findings.problem(
             "model.maxPromptTokens",
-            f"is {limit}, but {longest.too_long} of {longest.total} prompts are longer without any "
-            f"context (the longest: {longest.place}, {longest.tokens} tokens): set "
-            f"{longest.tokens} or more, or divide the utterances",
+            f"is {limit}, but {longest.too_long} of {longest.total} prompts are longer even "
+            f"without context (the longest: {longest.place}, {longest.tokens} tokens): set "
+            f"{longest.tokens} or more, or split the utterances",
         )
     if Role.RESPONDER in made.spec.self_play.roles:
         fits = _check_responder(made, findings)
@@ -327,9 +325,9 @@ def _check_answered(made: PromptContext, sources: Sequence[ReadSource], findings
     if longest.tokens > limit:
         findings.problem(
             "model.maxPromptTokens",
-            f"is {limit}, but {longest.too_long} of {longest.total} utterances do not fit the "
-            f"responder's prompt, which answers them (the longest: {longest.place}, "
-            f"{longest.tokens} tokens): set {longest.tokens} or more, or divide the utterances",
+            f"is {limit}, but {longest.too_long} of {longest.total} utterances do not fit in the "
+            f"responder's prompt, which responds to them (the longest: {longest.place}, "
+            f"{longest.tokens} tokens): set {longest.tokens} or more, or split the utterances",
         )
 
 
@@ -339,7 +337,7 @@ def _check_responder(made: PromptContext, findings: Findings) -> bool:
     if spec.dataset.context.past == 0 and spec.training.imitation > 0.0:
         findings.warning(
             "dataset.context.past",
-            "is 0, so that the responder imitates no turn that was said: set 1 or more",
+            "is 0, so the responder imitates no human turn: set 1 or more",
         )
     prompts = (made.responder(_TARGET.speaker, label) for label in made.spec.dataset.labels)
     try:
@@ -352,12 +350,12 @@ def _check_responder(made: PromptContext, findings: Findings) -> bool:
         findings.warning(
             "model.maxPromptTokens",
             f"is {limit}: a response of {said} tokens (`selfPlay.maxTokens.responder`) would not "
-            "fit a prompt of the judge. One that does not fit expresses nothing",
+            "fit in a judge prompt. A response that does not fit counts as expressing no emotion",
         )
     if longest > limit:
         findings.problem(
             "model.maxPromptTokens",
-            f"is {limit}, but the responder's prompt has {longest} tokens without any context: set "
-            f"{longest} or more",
+            f"is {limit}, but the responder's prompt has {longest} tokens even without context: "
+            f"set {longest} or more",
         )
     return longest <= limit

@@ -129,7 +129,7 @@ def _writable_store(store: Store, uri: str, findings: Findings) -> Store:
             raise error from None  # checksums are not the cause
         findings.problem(
             _CHECKSUMS,
-            f"is {_SUPPORTED}, but {storage.endpoint or storage.uri} refuses requests with "
+            f"is {_SUPPORTED}, but {storage.endpoint or storage.uri} rejects requests with "
             f"checksums ({_reason(error)}): set {_REQUIRED}",
         )
         return plain
@@ -151,7 +151,8 @@ def _write_and_read(store: Store, uri: str) -> None:
         content = b""
     if content != _FIRST:
         raise BadInput(
-            f"{uri} was written, but reads back as something else: use a storage that is consistent"
+            f"{uri} was written, but different content is read back: use strongly consistent "
+            "storage"
         )
 
 
@@ -165,15 +166,15 @@ def _check_conditional_put(store: Store, uri: str, findings: Findings) -> None:
             raise
         findings.problem(
             _FIELD,
-            f"{where} refuses conditional puts (If-None-Match), by which two attempts of a stage "
-            f"are told apart ({_reason(error)}): use a server that has them",
+            f"{where} rejects conditional writes (If-None-Match), which selfemo needs to detect "
+            f"concurrent attempts of a stage ({_reason(error)}): use a server that supports them",
         )
         return
     if second_wins:
         findings.problem(
             _FIELD,
-            f"{where} ignores the condition of a put (If-None-Match), by which two attempts of a "
-            "stage are told apart: use a server that keeps it",
+            f"{where} ignores the condition of conditional writes (If-None-Match), which selfemo "
+            "needs to detect concurrent attempts of a stage: use a server that supports it",
         )
 
 
@@ -191,8 +192,9 @@ def _check_replacement(store: Store, uri: str, findings: Findings) -> None:
         reason = ""
     findings.problem(
         _FIELD,
-        f"{store.storage.endpoint or store.storage.uri} refuses conditional puts (If-Match), by "
-        f"which a late attempt cannot replace the best model{reason}: use a server that has them",
+        f"{store.storage.endpoint or store.storage.uri} rejects conditional writes (If-Match), "
+        f"which prevent a late attempt from replacing the best model{reason}: use a server that "
+        "supports them",
     )
 
 
@@ -205,8 +207,8 @@ def _remove(store: Store, place: str, findings: Findings) -> None:
         if keep is not Keep.ALL:
             findings.problem(
                 "storage.keep",
-                f"is {keep.value}, but objects may not be removed from {place} ({_reason(error)}): "
-                "grant that right, or set All",
+                f"is {keep.value}, but objects may not be removed from {place} "
+                f"({_reason(error)}): grant that permission, or set All",
             )
             return
         findings.warning(

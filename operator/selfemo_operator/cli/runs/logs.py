@@ -141,11 +141,11 @@ def _jobs(folder: Path) -> Iterator[JobLog]:
 def _nothing(run: Target, selection: Selection) -> str:
     """Return the message of a run that has no such stage."""
     if selection.is_newest:
-        return f"no stage of {run.name} has begun"
+        return f"no stage of {run.name} has started"
     stage = selection.stage.value if selection.stage else "no stage"
     number = "" if selection.generation is None else f" of generation {selection.generation}"
-    has = f"{stage}{number} has not begun" if selection.stage else f"{stage}{number} has begun"
-    return f"{run.name}: {has}: `selfemo status {run.name}` prints where it is"
+    has = f"{stage}{number} has not started" if selection.stage else f"{stage}{number} has started"
+    return f"{run.name}: {has}: `selfemo status {run.name}` shows its current state"
 
 
 def _json_line(line: str) -> str:

@@ -55,9 +55,9 @@ def stop_run(target: str, state: Path, *, timeout: float, as_json: bool) -> None
         content = {"name": run.name, "stopped": active, "state": str(run.folder)}
         sys.stdout.write(json_text(content) + "\n")
     elif active:
-        print_line(f"{run.name} is stopped: {run.start_command} continues it")
+        print_line(f"{run.name} is stopped: run {run.start_command} to continue")
     else:
-        print_line(f"{run.name} does not run: there is nothing to stop")
+        print_line(f"{run.name} is not running: there is nothing to stop")
 
 
 def _owner(run: Target) -> Owner:
@@ -65,8 +65,8 @@ def _owner(run: Target) -> Owner:
     owner = read_owner(run.folder)
     if owner is None:
         raise RunnerError(
-            f"{run.folder}/lock does not name the process that runs {run.name}: an earlier version "
-            "wrote it. End the process with Ctrl-C"
+            f"{run.folder}/lock does not name the process that runs {run.name}, because an "
+            "earlier version wrote it. Stop the process with Ctrl-C"
         )
     if not owner.is_here:
         raise RunnerError(
@@ -74,7 +74,7 @@ def _owner(run: Target) -> Owner:
         )
     if owner.program != PROGRAM:
         raise RunnerError(
-            f"{run.name} is run by a program of yours ({owner.program}, process {owner.pid}): end "
+            f"{run.name} is run by another program ({owner.program}, process {owner.pid}): stop "
             "it there"
         )
     return owner
@@ -86,8 +86,8 @@ def _wait(run: Target, owner: Owner, timeout: float) -> None:
     while is_active(run.folder):
         if time.monotonic() > deadline:
             raise RunnerError(
-                f"process {owner.pid} has not ended after {timeout:g} s: its stage may still save "
-                "its work. Wait, or give the command again",
+                f"process {owner.pid} has not ended after {timeout:g} s: its stage may still be "
+                "saving its work. Wait, or run the command again",
                 ExitCode.UNAVAILABLE,
             )
         time.sleep(_POLL_SECONDS)

@@ -46,7 +46,7 @@ class Target:
         except FileNotFoundError:
             raise RunnerError(
                 f"there is no run in {self.folder}: start it with {self.start_command}, or "
-                "name its state folder with --state"
+                "specify its state folder with --state"
             ) from None
         except ValidationError as error:
             field, message = first_problem(error)
@@ -90,7 +90,7 @@ def find_run(text: str, state: Path, changes: Sequence[str] = ()) -> Target:
     if name is None or Path(text).is_file():
         return _of_file(text, state, changes)
     if changes:
-        raise RunnerError(f"--set needs the file of the evolution, and {text} is the name of a run")
+        raise RunnerError(f"--set requires the evolution's file, but {text} is the name of a run")
     folder = state.absolute() / (name[1] or "default") / name[2]
     folders = run_folders(state.absolute())
     if folder not in folders and name[1] is None:
@@ -98,7 +98,7 @@ def find_run(text: str, state: Path, changes: Sequence[str] = ()) -> Target:
         folder = same[0] if len(same) == 1 else folder
     if folder not in folders:
         names = [f"{f.parent.name}/{f.name}" if name[1] else f.name for f in folders]
-        hint = did_you_mean(text, names) or ": `selfemo list` prints the runs there"
+        hint = did_you_mean(text, names) or ": `selfemo list` lists the runs there"
         raise RunnerError(f"there is no run `{text}` below {state}{hint}")
     return Target(folder, name[2], "the same `selfemo run` command")
 
@@ -107,7 +107,7 @@ def _of_file(text: str, state: Path, changes: Sequence[str]) -> Target:
     requests = read_requests([text], changes, [], state)
     if len(requests) > 1:
         names = ", ".join(request.evolution.metadata.name for request in requests)
-        raise RunnerError(f"{text} has several evolutions: give the name of one: {names}")
+        raise RunnerError(f"{text} contains several evolutions: specify the name of one: {names}")
     (request,) = requests
     evolution = request.evolution
     return Target(request.state, evolution.metadata.name, f"`selfemo run {text}`", evolution)

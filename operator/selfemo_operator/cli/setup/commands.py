@@ -43,16 +43,16 @@ def init_command(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help=f"The file to write. `-`: standard output. Default: {DEFAULT_FILE}, or the name "
-            "of the example.",
+            help=f"The file to write, or `-` for standard output. Default: {DEFAULT_FILE}, or "
+            "the example's name.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="URI", help="The model. Default: a small one.")
+        str | None, typer.Option(metavar="URI", help="The model. Default: a small model.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER|URI", help="Where the dialogues are."),
+        typer.Option(metavar="FOLDER|URI", help="The folder or URI of the dialogues."),
     ] = None,
     preset: Annotated[
         str | None,
@@ -67,7 +67,7 @@ def init_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The values of all other settings.",
+            help="The recipe, which sets all other settings.",
             autocompletion=complete_recipes,
         ),
     ] = None,
@@ -75,7 +75,7 @@ def init_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Copy an example, with its dialogues: demo needs nothing else.",
+            help="Copy an example with its dialogues. `demo` needs nothing else.",
             autocompletion=complete_examples,
         ),
     ] = None,
@@ -83,13 +83,13 @@ def init_command(
 ) -> None:
     """Write the YAML file of a first evolution, with comments.
 
-    Without options and in a terminal, the command asks. It never replaces a file. It also writes
-    the schema for editors into the folder `.selfemo` beside the file.
+    Without options, the command prompts for values in a terminal. It never overwrites a file. It
+    also writes the schema for editors to the `.selfemo` folder next to the file.
     """
     published = preset_of(preset) if preset else None
     options = InitOptions(model, data, published, labels, recipe)
     if example and options.given:
-        raise RunnerError("--example copies a whole file: give it without other options")
+        raise RunnerError("--example copies a complete file: do not combine it with other options")
     if example:
         write_example(example, file, as_json=output is Output.JSON)
     else:
@@ -113,7 +113,7 @@ def doctor_command(
     state: State = DEFAULT_STATE,
     network: Annotated[
         bool,
-        typer.Option("--network", help="Also ask the model hub and S3 whether they respond."),
+        typer.Option("--network", help="Also check whether the Hugging Face Hub and S3 respond."),
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:

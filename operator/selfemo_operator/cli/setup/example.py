@@ -36,7 +36,10 @@ def write_example(name: str, file: str | None, *, as_json: bool) -> None:
         If there is no such example, or a file or the folder of the dialogues exists.
     """
     if name not in example_names():
-        hint = did_you_mean(name, example_names()) or f"; there are {', '.join(example_names())}"
+        hint = (
+            did_you_mean(name, example_names())
+            or f"; available examples: {', '.join(example_names())}"
+        )
         raise RunnerError(f"there is no example `{name}`{hint}")
     text = (examples_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     if file == "-":
@@ -47,7 +50,7 @@ def write_example(name: str, file: str | None, *, as_json: bool) -> None:
     folder = path.parent / name if data.is_dir() else None
     for new in (path, folder):
         if new is not None and new.exists():
-            raise RunnerError(f"{new} exists: name another file, or remove it")
+            raise RunnerError(f"{new} already exists: choose another file, or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if folder is not None:
@@ -62,7 +65,7 @@ def write_example(name: str, file: str | None, *, as_json: bool) -> None:
         sys.stdout.write(json_text({"file": str(path), "data": " ".join(places)}) + "\n")
         return
     options = "".join(f" --data {shlex.quote(place)}" for place in places)
-    print_line(f"{path} is written. Next:")
+    print_line(f"Wrote {path}. Next:")
     quoted = shlex.quote(str(path))
     print_line(f"  selfemo check {quoted}{options}")
     print_line(f"  selfemo run {quoted}{options}")

@@ -88,7 +88,7 @@ def init(file: str, options: InitOptions, *, as_json: bool) -> None:
     """
     path = Path(file)
     if file != "-" and path.exists():
-        raise RunnerError(f"{path} exists: name another file, or remove it")
+        raise RunnerError(f"{path} already exists: choose another file, or remove it")
     if not options.given and sys.stdin.isatty() and sys.stdout.isatty():
         options = ask()
     text, volume = evolution_text(options, name_of(path))
@@ -100,7 +100,7 @@ def init(file: str, options: InitOptions, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json_text({"file": str(path), "data": volume}) + "\n")
         return
-    print_line(f"{path} is written. Next:")
+    print_line(f"Wrote {path}. Next:")
     quoted = shlex.quote(str(path))
     print_line(f"  selfemo check {quoted}{data}")
     print_line(f"  selfemo run {quoted}{data}")
@@ -115,7 +115,7 @@ def _write(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise RunnerError(f"{path} exists: name another file, or remove it") from None
+        raise RunnerError(f"{path} already exists: choose another file, or remove it") from None
     except OSError as error:
         raise RunnerError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -124,7 +124,7 @@ def ask() -> InitOptions:
     """Ask a person for the main settings. An empty answer means the default."""
     model = typer.prompt("Model (URI)", default=DEFAULT_MODEL)
     names = ", ".join(Preset)
-    preset = typer.prompt(f"Published dataset ({names}; empty: your own)", default="")
+    preset = typer.prompt(f"Published dataset ({names}; leave empty for your own)", default="")
     data = typer.prompt("Folder or URI of the dialogues", default="data")
     labels = "" if preset else typer.prompt("Labels", default=", ".join(_LABELS))
     return InitOptions(model, data, preset_of(preset) if preset else None, labels or None)
@@ -140,7 +140,7 @@ def preset_of(text: str) -> Preset:
     """
     match = next((preset for preset in Preset if preset.value.lower() == text.lower()), None)
     if match is None:
-        hint = did_you_mean(text, Preset) or f"; there are {', '.join(Preset)}"
+        hint = did_you_mean(text, Preset) or f"; available datasets: {', '.join(Preset)}"
         raise RunnerError(f"there is no published dataset `{text}`{hint}")
     return match
 
@@ -181,18 +181,18 @@ def evolution_text(options: InitOptions, name: str) -> tuple[str, str]:
     prefix, volume, folder = _place(options.data, options.preset)
     lines = [
         f"# yaml-language-server: $schema={SCHEMA.as_posix()}",
-        "# An evolution: a model improves its recognition of emotions, generation by generation.",
+        "# An evolution: a model improves at recognizing emotions, generation by generation.",
         "# `selfemo validate --resolve` prints all settings with their values.",
         f"apiVersion: {API_VERSION}",
         f"kind: {KIND}",
         f"metadata: {{name: {_scalar(name)}}}",
         "spec:",
-        f"  # The values of all settings that this file leaves out: {', '.join(RECIPES)}.",
+        f"  # The recipe sets all settings that this file omits: {', '.join(RECIPES)}.",
         f"  recipe: {_scalar(recipe)}",
-        "  # hf://owner/name, s3://bucket/prefix, a folder as file:///…, or a Python package.",
+        "  # hf://owner/name, s3://bucket/prefix, a folder (file:///…), or a Python package.",
         f"  model: {{uri: {_quoted(options.model or DEFAULT_MODEL)}}}",
         *_dataset_lines(options, prefix, folder),
-        "  # A folder, or s3://bucket/prefix. `./` is the folder in which the command starts.",
+        "  # A folder, or s3://bucket/prefix. `./` is the current working directory.",
         '  storage: {uri: "file://./results"}',
         "  stopping:",
         "    maxGenerations: 3    # after generation 0, the baseline of their gains",
@@ -219,7 +219,7 @@ def _dataset_lines(options: InitOptions, prefix: str, folder: Path | None) -> li
         comment = "dialogues whose labels are used; the others' are not read"
         return [*lines, f"    labeledDialogues: {labeled}  # {comment}"]
     return [
-        "  # Dialogues in JSON Lines, CSV, Parquet, or of the Hugging Face hub.",
+        "  # Dialogues in JSON Lines, CSV, Parquet, or from the Hugging Face Hub.",
         "  dataset:",
         f"    labels: {_labels(options.labels)}",
         "    # The number of training dialogues whose labels are used. The others' are never read.",
@@ -271,14 +271,15 @@ def hub_uri(uri: str, split: str) -> str:
     match = _HUB.fullmatch(uri)
     if match is None:
         raise RunnerError(
-            f"--data {uri}: must be hf://owner/name, perhaps with `?config=` or `?revision=`. To "
-            "use single files of a dataset, name them in `dataset.sources` of the new file"
+            f"--data {uri}: must be hf://owner/name, optionally with `?config=` or `?revision=`. "
+            "To use individual files of a dataset, list them in `dataset.sources` of the new "
+            "file"
         )
     options = match[2].split("&") if match[2] else []
     names = [name for name, _, value in (option.partition("=") for option in options) if value]
     if len(names) < len(options) or len({*names}) < len(names) or {*names} - _HUB_OPTIONS:
         raise RunnerError(
-            f"--data {uri}: after `?` there may be `split`, `config` and `revision`, each once"
+            f"--data {uri}: only `split`, `config` and `revision` are allowed after `?`, each once"
         )
     kept = [option for option in options if not option.startswith("split=")]
     return f"{match[1]}?{'&'.join([*kept, f'split={split}'])}"
@@ -299,7 +300,7 @@ def _place(data: str | None, preset: Preset | None) -> tuple[str, str, Path | No
     default = preset.value.lower() if preset else "data"
     folder = Path(data or default)
     if folder.is_file():
-        raise RunnerError(f"--data {data}: is a file: name the folder of the dialogues")
+        raise RunnerError(f"--data {data} is a file: specify the folder of the dialogues")
     volume = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")[:40].strip("-")
     name = volume if volume[:1].isalpha() else "data"
     return f"data://{name}", f"{name}={folder}", folder if folder.is_dir() else None

@@ -57,10 +57,10 @@ def memory_finding(root: Path = Path("/")) -> Finding:
     limit = int(limit_text) if limit_text.isdigit() else _UNLIMITED
     text = f"{total / _GIB:.1f} GiB, {free / _GIB:.1f} GiB available"
     if limit < min(total, _UNLIMITED):
-        text += f", {limit / _GIB:.1f} GiB allowed by the control group"
+        text += f", {limit / _GIB:.1f} GiB allowed by the cgroup"
     if min(free, limit) >= _LEAST_MEMORY * _GIB:
         return Finding(Mark.OK, "memory", text)
-    advice = f"free some: the smallest runs need {_LEAST_MEMORY} GiB"
+    advice = f"free some memory: the smallest runs need {_LEAST_MEMORY} GiB"
     return Finding(Mark.PROBLEM, "memory", text, advice)
 
 
@@ -68,7 +68,7 @@ def gpu_finding() -> Finding:
     """Return what is found about GPUs, by the driver's own program."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Finding(Mark.OK, "gpu", "none: models run on the processor")
+        return Finding(Mark.OK, "gpu", "none: models run on the CPU")
     query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(
@@ -78,12 +78,12 @@ def gpu_finding() -> Finding:
         return Finding(Mark.PROBLEM, "gpu", f"{program} fails: {error}", _DRIVER)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        reason = (done.stderr or done.stdout).strip().splitlines() or ["it prints nothing"]
+        reason = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
         return Finding(Mark.PROBLEM, "gpu", f"{program} fails: {reason[-1]}", _DRIVER)
     return Finding(Mark.OK, "gpu", "; ".join(line.strip() for line in lines))
 
 
-_DRIVER = "repair the NVIDIA driver, or hide the GPUs by CUDA_VISIBLE_DEVICES="
+_DRIVER = "fix the NVIDIA driver, or hide the GPUs with CUDA_VISIBLE_DEVICES="
 
 
 def disk_findings(state: Path) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def disk_findings(state: Path) -> Iterator[Finding]:
         free = shutil.disk_usage(existing).free
         text = f"{free / _GIB:.1f} GiB free at {existing}"
         if not os.access(existing, os.W_OK):
-            advice = "make the folder writable, or name another one"
+            advice = "make the folder writable, or use another folder"
             yield Finding(Mark.PROBLEM, name, f"{existing} is not writable", advice)
         elif free < _LEAST_DISK * _GIB:
             advice = f"free at least {_LEAST_DISK} GiB, or use a folder on another disk"

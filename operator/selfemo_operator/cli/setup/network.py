@@ -40,7 +40,7 @@ def proxy_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     for name in _CERTIFICATES:
         file = environment.get(name)
         if file and not Path(file).exists():
-            advice = f"name a file of certificates that exists, or unset {name}"
+            advice = f"set it to an existing CA bundle, or unset {name}"
             yield Finding(Mark.PROBLEM, "certificates", f"{name}={file} does not exist", advice)
 
 
@@ -63,9 +63,9 @@ def service_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     """
     hub = environment.get("HF_ENDPOINT") or "https://huggingface.co"
     if environment.get("HF_HUB_OFFLINE") in ("1", "true", "True"):
-        yield Finding(Mark.NOTE, "model hub", "not asked: HF_HUB_OFFLINE is set")
+        yield Finding(Mark.NOTE, "model hub", "not checked: HF_HUB_OFFLINE is set")
     else:
-        advice = "set HTTPS_PROXY or HF_ENDPOINT, or use models at file:// or s3://"
+        advice = "set HTTPS_PROXY or HF_ENDPOINT, or use models from file:// or s3://"
         yield _service("model hub", hub, advice)
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
@@ -104,20 +104,22 @@ def kubectl_finding() -> Finding:
         )
         number = json.loads(done.stdout)["clientVersion"]["gitVersion"]
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
-        number = "of an unknown version"
+        number = "unknown version"
     plugin = shutil.which("kubectl-selfemo")
     text = f"{number} at {program}"
     if plugin is None:
-        advice = "put the folder of `kubectl-selfemo` on the PATH: .venv/bin of the checkout"
-        return Finding(Mark.NOTE, "kubectl", f"{text}, without the plugin selfemo", advice)
-    return Finding(Mark.OK, "kubectl", f"{text}, with the plugin selfemo")
+        advice = "add the folder of `kubectl-selfemo` to the PATH: .venv/bin of the checkout"
+        return Finding(Mark.NOTE, "kubectl", f"{text}, without the selfemo plugin", advice)
+    return Finding(Mark.OK, "kubectl", f"{text}, with the selfemo plugin")
 
 
 def cluster_finding() -> Finding:
     """Return whether the cluster of the kubeconfig responds and has the resource."""
     if missing_extras(["operator"]):
         advice = install_hint("operator")
-        return Finding(Mark.NOTE, "cluster", "not asked: the extra `operator` is missing", advice)
+        return Finding(
+            Mark.NOTE, "cluster", "not checked: the `operator` extra is not installed", advice
+        )
     from selfemo_operator.cli.kube_access import Access
 
     try:

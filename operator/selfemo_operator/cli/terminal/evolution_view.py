@@ -170,7 +170,7 @@ def _extents(evolution: EmotionEvolution, height: int) -> Iterator[Extent]:
 
 def _left_out(what: str, height: int) -> str:
     """Return the line about parts that do not fit."""
-    return f"The terminal has {height} lines: {what} left out. `--once` prints the whole view."
+    return f"The terminal has {height} lines: {what} omitted. `--once` prints the full view."
 
 
 def status_changes(before: EmotionEvolution | None, after: EmotionEvolution) -> Iterator[str]:
@@ -305,9 +305,9 @@ def _expression_lines(evolution: EmotionEvolution) -> list[RenderableType]:
         return []
     score = record.expression
     text = Text(f"Expression, generation {record.generation}", "bold")
-    figures = [f"{format_expression(score)} of the responses are read as intended"]
+    figures = [f"{format_expression(score)} of the responses are classified as intended"]
     if score.human is not None:
-        figures.append(f"of real turns {score.human:.3f}")
+        figures.append(f"human turns {score.human:.3f}")
     change = score.over_baseline
     if change is not None:
         known = change.low is not None and change.high is not None
@@ -316,7 +316,7 @@ def _expression_lines(evolution: EmotionEvolution) -> list[RenderableType]:
     text.append(f"\n  {'; '.join(figures)}", "not bold")
     text.append(
         f"\n  consistency {score.consistency:.3f}, diversity {score.diversity:.3f}, "
-        f"{score.words:.1f} words, emotion named outright {100 * score.named:.1f} %",
+        f"{score.words:.1f} words, emotion named explicitly {100 * score.named:.1f}%",
         "not bold",
     )
     labels = evolution.spec.dataset.labels
@@ -340,7 +340,7 @@ def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
         signs += stage_signs(result.stage, result.metrics, bounds, imitation=imitation)
     if not signs:
         return []
-    text = Text("Signs of collapse", "bold")
+    text = Text("Collapse indicators", "bold")
     for sign in signs:
         direction = "below" if sign.falls else "above"
         limit = (

@@ -179,7 +179,7 @@ def generation_table(
             "" if record.kept is None else str(record.kept),
             f"{sum(record.stage_seconds.values()):.0f}" if record.stage_seconds else "",
         )
-    brackets = "; in brackets: the 95 % interval" if intervals else ""
+    brackets = "; in brackets: the 95% interval" if intervals else ""
     table.caption = f"* the best generation: the model to use{brackets}{_left_out(records)}"
     return table
 
@@ -189,7 +189,7 @@ def _left_out(records: Sequence[GenerationRecord]) -> str:
     count = records[-1].generation + 1 - len(records) if records else 0
     if not count:
         return ""
-    return f"\nLeft out: {count} generation{'s' if count > 1 else ''}, which the report has"
+    return f"\nOmitted: {count} generation{'s' if count > 1 else ''} (see the report)"
 
 
 def _score_cells(

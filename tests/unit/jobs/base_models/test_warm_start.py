@@ -119,7 +119,7 @@ def test_a_folder_with_other_files_is_refused_before_the_work(
         ({"--dev": "/nowhere.jsonl"}, "--dev /nowhere.jsonl does not exist"),
         ({"--model": "/nowhere"}, "/nowhere does not exist"),
         ({"--source": "/nowhere.csv"}, "--source /nowhere.csv does not exist"),
-        ({"--labels": "joy"}, "--labels joy: the labels must be two or more, and all different"),
+        ({"--labels": "joy"}, "--labels joy: the labels must be two or more, without duplicates"),
         ({"--labels": "joy,fear"}, "anger"),
         ({"--labels": "joy,Joy,anger"}, "`joy` and `Joy` are the same label"),
         ({"--labels": "joy,anger: hot"}, "`anger: hot` cannot be a label"),

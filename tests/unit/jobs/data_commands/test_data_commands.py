@@ -49,15 +49,10 @@ class TestCheck:
         code, out, _ = run("check", "d.csv")
         assert code == 0
         assert out == (
-            "d.csv (CSV)\n"
-            "  dialogues  2\n"
-            "  turns      4; in a dialogue 2 to 2, mean 2, median 2\n"
-            "  speakers   2\n"
-            "  words      in a turn 2 to 7, mean 5, median 5.5\n"
-            "  labels     calm 1 (25.0 %), cross 1 (25.0 %), glad 1 (25.0 %)\n"
-            "  unlabeled  1 (25.0 %)\n"
-            "\n"
-            "1 source read, 0 errors, 0 warnings\n"
+            "d.csv (CSV)\n  dialogues  2\n  turns      4; per dialogue 2 to 2, mean 2, median "
+            "2\n  speakers   2\n  words      per turn 2 to 7, mean 5, median 5.5\n  labels     "
+            "calm 1 (25.0%), cross 1 (25.0%), glad 1 (25.0%)\n  unlabeled  1 (25.0%)\n\n1 "
+            "source read, 0 errors, 0 warnings\n"
         )
 
     def test_json_findings_and_exit_code(self, run: Run, tmp_path: Path) -> None:
@@ -79,10 +74,10 @@ class TestCheck:
         options = ("--columns", "text=Satz", "--labels", "glad,calm")
         code, out, _ = run("check", path, *options)
         assert code == 2
-        assert "`label` is `froh`, an unknown emotion: `dataset.labels` has glad, calm" in out
+        assert "`label` is `froh`, an unknown emotion: `dataset.labels` contains glad, calm" in out
         code, out, _ = run("check", path, *options, "--label-map", "froh=glad,müde=")
         assert code == 0
-        assert "labels     glad 1 (100.0 %)" in out
+        assert "labels     glad 1 (100.0%)" in out
 
     def test_overlap_of_two_files(self, run: Run, tmp_path: Path) -> None:
         one, two = (write_lines(tmp_path / name, []) for name in ("one.jsonl", "two.jsonl"))
@@ -113,10 +108,13 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("--columns", "textt=a"), "--columns textt=…: the parts are dialogue, turn, speaker,"),
+            (
+                ("--columns", "textt=a"),
+                "--columns textt=…: the part must be one of dialogue, turn, speaker,",
+            ),
             (("--columns", "text"), "--columns text: must be NAME=VALUE"),
-            (("--columns", "text=a", "--columns", "text=b"), "--columns: `text` is there twice"),
-            (("--labels", " , "), "--labels has no label"),
+            (("--columns", "text=a", "--columns", "text=b"), "--columns: `text` appears twice"),
+            (("--labels", " , "), "--labels contains no label"),
             (("--data", "x"), "--data x: must be NAME=FOLDER"),
             (("--data", "x=/nonexistent"), "--data x=/nonexistent: /nonexistent is not a folder"),
         ],
@@ -133,7 +131,7 @@ class TestCheck:
         folder.mkdir()
         code, _, err = run("check", "data://d/a.jsonl", "--data", f"d={folder}")
         assert code == 2
-        assert f"--data d={folder}: {folder} has a colon: rename the folder" in err
+        assert f"--data d={folder}: {folder} contains a colon: rename the folder" in err
 
     def test_data_volumes_and_blanks(self, run: Run, tmp_path: Path) -> None:
         folder = tmp_path / "Meine Ablage"
@@ -211,7 +209,7 @@ spec:
     def test_options_that_the_evolution_has(self, run: Run, evolution: Path) -> None:
         code, _, err = run("check", evolution, "--labels", "a,b")
         assert code == 2
-        assert err.endswith("describes its sources itself: leave out --labels\n")
+        assert err.endswith("already defines its sources: omit --labels\n")
 
 
 class TestConvert:
@@ -256,7 +254,7 @@ class TestConvert:
         path = write_table(tmp_path / "t.csv", [{"text": "it\x92s"}])
         _, _, err = run("convert", path, "--to", tmp_path / "new.jsonl")
         assert err.splitlines()[0] == (
-            f"warning: {path}: 1 Windows-1252 signs read as typography (first: line 2)"
+            f"warning: {path}: 1 Windows-1252 character converted to Unicode (first: line 2)"
         )
 
     def test_file_that_would_replace_its_source(self, run: Run, tmp_path: Path) -> None:
@@ -266,7 +264,7 @@ class TestConvert:
             code, _, err = run("convert", source, "--to", path)
             assert code == 2
             assert err == (
-                f"selfemo data convert: {path} is a file of the source: choose another --to\n"
+                f"selfemo data convert: {path} is one of the source files: choose another --to\n"
             )
         assert path.read_bytes() == before
 

@@ -185,8 +185,8 @@ class TestTables:
         rows = [{"dialogue": d, "text": "Hi"} for d in ("a", "b", "a")]
         path = write_table(tmp_path / "t.csv", rows)
         assert refused(path) == (
-            " line 4: rows of dialogue a are also further up: in a file of more than 0 MiB, the "
-            "rows of a dialogue must be together"
+            " line 4: rows of dialogue a also appear earlier: in a file of more than 0 MiB, the "
+            "rows of a dialogue must be consecutive"
         )
 
     def test_small_tables_may_have_rows_in_any_order(
@@ -237,11 +237,11 @@ class TestErrors:
             ("d.jsonl", b'{"id": "a", "turns": []}\n{"id": "b"}\n', " line 1: `turns` is empty"),
             ("d.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', " line 3: not JSON: Expecting ',' de"),
             ("d.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', " line 2: byte 0xff is not UTF-8"),
-            ("d.csv", b"text\nhi\na,b\n", " line 3: 2 fields, the heading has 1"),
-            ("d.csv", b'text\nhi\n"a', " line 3: not CSV: a quote of the row that begins here"),
+            ("d.csv", b"text\nhi\na,b\n", " line 3: 2 fields, the header row has 1"),
+            ("d.csv", b'text\nhi\n"a', " line 3: not CSV: a quote in the row that begins here"),
             ("d.csv", b"text\nhi\n\0\n", " line 3: a zero byte"),
-            ("d.csv", b"text\n", " has a heading and no rows"),
-            ("d.csv", b"tone\nhi\n", ": no column has the text"),
+            ("d.csv", b"text\n", " has a header row but no other rows"),
+            ("d.csv", b"tone\nhi\n", ": no column contains the text"),
             ("d.parquet", b"PAR1xxxxxxxx", " is a damaged Parquet or Arrow file"),
         ],
     )
@@ -253,7 +253,7 @@ class TestErrors:
     def test_id_that_is_there_twice(self, tmp_path: Path) -> None:
         turns = [{"speaker": "A", "text": "Hi"}]
         path = write_lines(tmp_path / "d.jsonl", [{"id": i, "turns": turns} for i in "aba"])
-        assert refused(path) == " line 3: the id a is there twice"
+        assert refused(path) == " line 3: the id a appears twice"
 
     def test_damaged_gzip_file(self, tmp_path: Path) -> None:
         path = tmp_path / "d.jsonl.gz"

@@ -33,7 +33,7 @@ def test_local_files_are_read_in_place(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", ["gone.csv", "folder"])
 def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BadInput, match=f"{name} (does not exist|has no data file)"):
+    with pytest.raises(BadInput, match=f"{name} (does not exist|contains no data file)"):
         fetch_source(f"file://{tmp_path}/{name}", None, tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_run_in_a_folder_reads_s3_with_the_storage_options(s3: S3Server, tmp_pat
     )
     (file,) = fetch_source(uri, open_store(local), tmp_path).files
     assert file.read_bytes() == b"x"
-    with pytest.raises(BadInput, match="there are no storage options with which to read S3"):
+    with pytest.raises(BadInput, match="reading S3 requires storage options"):
         fetch_source(uri, None, tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_key_that_leads_out_of_the_scratch_folder_is_not_copied(
         (file,) = fetch_source(f"s3://bucket/d{pattern}", store, work).files
         assert file.path.name == "ok.jsonl"
     else:
-        with pytest.raises(BadInput, match="its name has an empty part"):
+        with pytest.raises(BadInput, match="its name contains an empty part"):
             fetch_source(f"s3://bucket/d{pattern}", store, work)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in written if not path.is_relative_to(work)] == []
@@ -184,4 +184,4 @@ def test_what_may_not_be_read_is_bad_input(name: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert ": give this user (" in done.stdout or "does not exist" in done.stdout
+    assert ": grant this user (" in done.stdout or "does not exist" in done.stdout

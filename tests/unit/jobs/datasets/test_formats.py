@@ -64,7 +64,7 @@ def test_labels_are_not_read(tmp_path: Path, writer: str) -> None:
 @pytest.mark.parametrize("writer", WRITERS)
 def test_unknown_labels_are_counted_in_every_format(tmp_path: Path, writer: str) -> None:
     path = WRITERS[writer](tmp_path, DIALOGUES)
-    with pytest.raises(Exception, match=r"unknown emotion: .* 2 of 5 labels do not fit"):
+    with pytest.raises(Exception, match=r"unknown emotion: .* 2 of 5 labels do not match"):
         read(path, ["No_Emotion", "no emotion", "高兴"])
 
 

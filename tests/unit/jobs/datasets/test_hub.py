@@ -130,15 +130,17 @@ def test_splits_by_the_names_of_files(hub: DatasetHub, tmp_path: Path) -> None:
 
 def test_what_is_refused(hub: DatasetHub, tmp_path: Path) -> None:
     cases = {
-        "hf://org/plain": "has the splits train, validation: name one, as hf://org/plain?split=tra",
-        "hf://org/emo?config=talk&split=dev": "has no split dev; it has train, test: name one, as "
-        "hf://org/emo?config=talk&split=train",
-        "hf://org/emo?config=no": "the files of the dataset are not clear: BuilderConfig 'no' not",
-        "hf://org/none": "hf://org/none: the hub has no such dataset, or HF_TOKEN may not read it",
-        "hf://org/single@v9": "at revision v9: the hub has no such revision",
-        "hf://org/script": "has no data file that is read (JSON, CSV, Parquet or Arrow); loading "
-        "scripts are not run",
-        "hf://org/pickle": "has no data file that is read",
+        "hf://org/plain": "has the splits train, validation: specify one, for example "
+        "hf://org/plain?split=tra",
+        "hf://org/emo?config=talk&split=dev": "has no split dev; it has train, test: specify "
+        "one, for example hf://org/emo?config=talk&split=train",
+        "hf://org/emo?config=no": "the files of the dataset are ambiguous: BuilderConfig 'no' not",
+        "hf://org/none": "hf://org/none: the dataset does not exist on the Hub, or HF_TOKEN "
+        "may not read it",
+        "hf://org/single@v9": "at revision v9: the revision does not exist on the Hub",
+        "hf://org/script": "has no supported data file (JSON, CSV, Parquet or Arrow), and "
+        "loading scripts are not run",
+        "hf://org/pickle": "has no supported data file",
         "hf://org": "must be hf://owner/name, e.g. hf://owner/name?split=train",
         "hf://org/single/*.csv": "*.csv: no file matches the pattern in the dataset",
     }
@@ -158,4 +160,4 @@ def test_hub_that_is_away(hub: DatasetHub, tmp_path: Path) -> None:
     assert done.returncode == 75, done.stdout
     (finding,) = json.loads(done.stdout)["findings"]
     assert finding["severity"] == "Unavailable"
-    assert "hf://org/emo: the hub could not be reached" in finding["message"]
+    assert "hf://org/emo: the Hub could not be reached" in finding["message"]

@@ -92,7 +92,7 @@ class TestFindings:
     def test_labels_that_are_needed(self, use: Use, what: str) -> None:
         plain = dialogue("a", ("A", "Hi"), ("B", "Ho"))
         assert findings(source(2, "s", use, plain)) == [
-            f"Error dataset.sources[2]: no turn has a label, and {what} needs them"
+            f"Error dataset.sources[2]: no turn has a label, but {what} needs them"
         ]
         assert findings(source(2, "s", Use.SELF_PLAY, plain)) == []
         assert findings(source(2, "s", None, plain)) == []
@@ -105,8 +105,10 @@ class TestFindings:
 
     def test_labels_that_are_the_same(self) -> None:
         assert findings(labels=["Joy", "fear", "joy", "FEAR"]) == [
-            "Error dataset.labels: `Joy` and `joy` are the same label: case is not compared",
-            "Error dataset.labels: `fear` and `FEAR` are the same label: case is not compared",
+            "Error dataset.labels: `Joy` and `joy` are the same label: labels are not "
+            "case-sensitive",
+            "Error dataset.labels: `fear` and `FEAR` are the same label: labels are not "
+            "case-sensitive",
         ]
 
     @pytest.mark.parametrize(
@@ -116,13 +118,13 @@ class TestFindings:
     def test_labels_that_are_the_same_in_an_answer(self, first: str, second: str) -> None:
         assert findings(labels=[first, "fear", second]) == [
             f"Error dataset.labels: `{first}` and `{second}` are the same in an answer, where "
-            "widths, blanks and variants of a sign are not compared: rename one of them"
+            "character widths, spaces and character variants are ignored: rename one of them"
         ]
 
     def test_dialogues_of_one_turn(self) -> None:
         talks = (dialogue("a", ("A", "Hi", "calm")), dialogue("b", ("A", "Ho", "calm")))
         assert findings(source(0, "train", Use.LABELED, *talks), labels=["calm"]) == [
-            "Warning dataset.sources[0]: each dialogue has one turn: prompts show no context"
+            "Warning dataset.sources[0]: each dialogue has only one turn: prompts show no context"
         ]
 
     def test_repeated_dialogues(self) -> None:
@@ -234,7 +236,9 @@ class TestDataset:
             "dataset.sources[1]",
             "dataset.sources[2]",
         ]
-        assert errors[0].endswith("`happy` is not in `dataset.labels`, which has calm, cross, glad")
+        assert errors[0].endswith(
+            "`happy` is not in `dataset.labels`, which contains calm, cross, glad"
+        )
         assert errors[1].endswith("train.jsonl does not exist")
         assert "`label` is `happy`, an unknown emotion" in errors[3]
         assert report.findings[:4] == report.of(Severity.ERROR)

@@ -43,7 +43,7 @@ class TestChat:
             dialogue("1", ("user", "I lost my key", "cross"), ("assistant", "Oh no."))
         ]
         assert [w.message for w in content.warnings if w.kind == "SkippedMessages"] == [
-            "3 messages of the system or of tools are left out (first: line 1)"
+            "3 system or tool messages are omitted (first: line 1)"
         ]
 
     def test_name_is_the_speaker_where_there_is_one(self, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ class TestChat:
         path = write_lines(
             tmp_path / "c.jsonl", [{"messages": [{"role": "system", "content": "Hi"}]}]
         )
-        assert refused(path) == " line 1: `messages` has no message of a speaker"
+        assert refused(path) == " line 1: `messages` contains no message of a speaker"
 
     def test_message_without_a_role(self, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "c.jsonl", [{"messages": [{"content": "Hi"}]}])
@@ -73,7 +73,7 @@ class TestChat:
     def test_id_that_is_there_twice(self, tmp_path: Path) -> None:
         line = {"conversation_id": "k", "messages": [{"role": "user", "content": "Hi"}]}
         path = write_lines(tmp_path / "c.jsonl", [line, line])
-        assert refused(path) == " line 2: `conversation_id` k is there twice (first: line 1)"
+        assert refused(path) == " line 2: `conversation_id` k appears twice (first: line 1)"
 
     @pytest.mark.parametrize("numbered_first", [True, False])
     def test_id_that_is_the_number_of_a_record_without_one(
@@ -83,7 +83,7 @@ class TestChat:
         numbered, named = {"messages": messages}, {"id": "1", "messages": messages}
         lines = [numbered, named] if numbered_first else [{**named, "id": "2"}, numbered]
         path = write_lines(tmp_path / "c.jsonl", lines)
-        assert "is the number of a record that has no id: give all" in refused(path)
+        assert "is the number of a record without an id: set an id for all" in refused(path)
 
     @pytest.mark.parametrize("role", [{"name": "Ann"}, ["user"], 7])
     def test_role_that_is_not_a_text(self, role: Any, tmp_path: Path) -> None:
@@ -135,7 +135,8 @@ class TestDocuments:
     def test_dialogues_below_a_name_are_explained(self, tmp_path: Path) -> None:
         path = write_json(tmp_path / "d.json", {"data": [own("a")], "version": 1}, 2)
         assert refused(path) == (
-            ": `turns` is missing: a dialogue has `turns`, `messages` or another list of them"
+            ": `turns` is missing: a dialogue must have `turns`, `messages` or another list of "
+            "turns"
         )
 
     def test_json_where_a_table_is_expected(self, tmp_path: Path) -> None:
@@ -143,8 +144,8 @@ class TestDocuments:
             path = write_json(tmp_path / f"{number}.csv", value, 1)
             for kind in (None, DataFormat.CSV, DataFormat.MELD, DataFormat.EMORYNLP):
                 assert refused(path, kind=kind) == (
-                    " is JSON, not CSV: leave out `format`, or set it to `JSONL`, and give the "
-                    "file an ending of JSON"
+                    " is JSON, not CSV: omit `format`, or set it to `JSONL`, and use a JSON "
+                    "file extension"
                 )
 
     @pytest.mark.parametrize("kind", [None, DataFormat.EMORYNLP, DataFormat.JSONL])
@@ -154,8 +155,9 @@ class TestDocuments:
         for number, value in enumerate((season, [season], season["episodes"])):
             path = write_json(tmp_path / f"{number}.json", value, number or None)
             assert refused(path, kind=kind) == (
-                " is the JSON of EmoryNLP's own repository, which is not read: use the files "
-                "`emorynlp_*_final.csv` of MELD's repository, or convert it to JSON Lines"
+                " is the JSON format of EmoryNLP's own repository, which is not supported: use "
+                "the files `emorynlp_*_final.csv` of MELD's repository, or convert it to JSON "
+                "Lines"
             )
 
 
@@ -178,7 +180,7 @@ class TestLabelKeys:
     def test_two_other_keys_are_named(self, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "d.jsonl", [own("a", emotion="glad", label=1)])
         assert refused(path) == (
-            " line 1: `turns[0]` has `emotion` and `label`: name the key of the labels in "
+            " line 1: `turns[0]` has `emotion` and `label`: specify the key of the labels in "
             "`dataset.columns.label`"
         )
         content = read(path, LABELS, columns={"label": "emotion"})

@@ -12,14 +12,14 @@ from selfemo_jobs.errors import BadInput
     ("labels", "message"),
     [
         (["joy"], "must be two or more"),
-        (["joy", "joy"], "all different"),
+        (["joy", "joy"], "without duplicates"),
         (["joy", ""], "`` cannot be a label"),
         (["joy", " anger"], "` anger` cannot be a label"),
-        (["joy", "x" * 65], "cannot be a label: it has 1 to 64 characters"),
+        (["joy", "x" * 65], "cannot be a label: a label has 1 to 64 characters"),
         (["joy", "fear; awe"], "`fear; awe` cannot be a label"),
         (["joy", "Joy"], "`joy` and `Joy` are the same label"),
         (["joy", "ｊｏｙ"], "are the same in an answer"),
-        ([f"label{n}" for n in range(65)], "the labels are 65: at most 64 are possible"),
+        ([f"label{n}" for n in range(65)], "the labels are 65, but at most 64 are allowed"),
     ],
 )
 def test_labels_that_no_run_takes(labels: list[str], message: str) -> None:

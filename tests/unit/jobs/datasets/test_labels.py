@@ -57,7 +57,7 @@ def test_underscores_and_blanks_are_different(tmp_path: Path) -> None:
 def test_the_same_label_in_other_letters_is_there_twice(tmp_path: Path) -> None:
     turn = {"speaker": "A", "text": "Hi", "labels": ["colère", "COLE\u0300RE"]}
     path = write_lines(tmp_path / "d.jsonl", [{"id": "a", "turns": [turn]}])
-    with pytest.raises(BadInput, match=r"`turns\[0\].labels` has an emotion twice"):
+    with pytest.raises(BadInput, match=r"`turns\[0\].labels` contains an emotion twice"):
         read(path, ["colère"])
 
 
@@ -111,9 +111,9 @@ class TestIemocap:
         with pytest.raises(BadInput) as caught:
             read(path, order)
         assert str(caught.value) == (
-            f"{path.as_uri()}: `Ses04M_impro03.labels[0]` is 1: numbers stand for happy, sad, "
-            "neutral, angry, excited, frustrated, and `dataset.labels` has other labels: give the "
-            f'label of each number in `dataset.labelMap`, as "0": {order[0]}'
+            f"{path.as_uri()}: `Ses04M_impro03.labels[0]` is 1: numbers refer to happy, sad, "
+            "neutral, angry, excited, frustrated, and `dataset.labels` has other labels: "
+            f'specify the label of each number in `dataset.labelMap`, for example "0": {order[0]}'
         )
         label_map = {str(number): label for number, label in enumerate(order)}
         assert labels_of(path, order, label_map=label_map) == [(order[1],), (order[0],)]

@@ -187,10 +187,10 @@ class TestMeld:
             ("2,Hi,,joy,x,0,1,1,1", " line 3: `Speaker` is empty"),
             ("2,Hi,Ann,joy,x,zero,1,1,1", " line 3: `Dialogue_ID` is `zero`"),
             ("2,Hi,Ann,joy,x,0,-1,1,1", " line 3: `Utterance_ID` is `-1`"),
-            ("2,Hi,Ann,joy,x,0", " line 3: 6 fields, the heading has 9"),
+            ("2,Hi,Ann,joy,x,0", " line 3: 6 fields, the header row has 9"),
             (
                 "2,Hi,Ann,joy,x,0,0,1,1",
-                " line 3: `Utterance_ID` 0 is in dialogue 0 twice",
+                " line 3: `Utterance_ID` 0 appears twice in dialogue 0",
             ),
             ('2,"Hi,Ann,joy,x,0,1,1,1', " line 3: not CSV: "),
             ("2,Hi,Ann,joi,x,0,1,1,1", " line 3: `Emotion` is `joi`, an unknown emotion: "),
@@ -222,8 +222,8 @@ class TestMeld:
         rows = ["1,Hi,Ann,joy,x,0,0,1,1", '2,"Hi,Ann,joy,x,0,1,1,1', "3,Well,Ann,joy,x,0,2,1,1"]
         message = refused(meld(tmp_path / "m.csv", rows), DataFormat.MELD)
         assert message == (
-            " line 3: not CSV: a quote of the row that begins here is not closed: the file ends "
-            "within it"
+            " line 3: not CSV: a quote in the row that begins here is not closed before the end "
+            "of the file"
         )
         most = csv.field_size_limit(20)
         try:
@@ -235,8 +235,8 @@ class TestMeld:
     def test_label_set_that_does_not_fit(self, meld_file: Path) -> None:
         message = refused(meld_file, DataFormat.MELD, ("happy", "sad", "neutral"))
         assert message == (
-            " line 2: `Emotion` is `joy`, an unknown emotion: `dataset.labels` has happy, sad, "
-            "neutral. 2 of 3 labels do not fit (joy: 1, surprise: 1): fix the file or "
+            " line 2: `Emotion` is `joy`, an unknown emotion: `dataset.labels` contains happy, "
+            "sad, neutral. 2 of 3 labels do not match (joy: 1, surprise: 1): fix the file or "
             "`dataset.labels`, or map them in `dataset.labelMap`"
         )
 
@@ -251,7 +251,7 @@ class TestMeld:
             assert refused(path, kind) == " is empty"
 
     def test_heading_only(self, tmp_path: Path) -> None:
-        assert "no rows" in refused(meld(tmp_path / "m.csv", []), DataFormat.MELD)
+        assert "no other rows" in refused(meld(tmp_path / "m.csv", []), DataFormat.MELD)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         assert "No such file" in refused(tmp_path / "none.csv", DataFormat.MELD)
@@ -320,12 +320,12 @@ class TestJsonl:
         [
             ("{", " line 2: not JSON: "),
             ("[]", " line 2: must be an object"),
-            ('{"id": "x", "id": "y", "turns": []}', " line 2: not JSON: `id` is there twice"),
+            ('{"id": "x", "id": "y", "turns": []}', " line 2: not JSON: `id` appears twice"),
             ('{"id": NaN}', " line 2: not JSON: NaN"),
             ({"turns": [{"speaker": "A", "text": "b"}]}, " line 2: `id` is missing"),
             (
                 {"id": "d1", "turns": [{"speaker": "A", "text": "b"}]},
-                " line 2: `id` d1 is",
+                " line 2: `id` d1 appears",
             ),
             ({"id": "x"}, " line 2: `turns` is missing"),
             ({"id": "x", "turns": []}, " line 2: `turns` is empty"),
@@ -345,7 +345,7 @@ class TestJsonl:
             ),
             (
                 {"id": "x", "turns": [{"speaker": "A", "text": "b", "labels": ["joy", "Joy"]}]},
-                " line 2: `turns[0].labels` has an emotion twice",
+                " line 2: `turns[0].labels` contains an emotion twice",
             ),
             (
                 {"id": "x", "turns": [{"speaker": "A", "text": "b", "labels": ["fury"]}]},
@@ -420,7 +420,7 @@ class TestIemocap:
     def test_pickle(self, tmp_path: Path) -> None:
         path = tmp_path / "iemocap.pkl"
         path.write_bytes(b"\x80\x04K\x01.")
-        assert "unpickling runs code" in refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
+        assert "unpickling can run code" in refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
 
     @staticmethod
     def instructerc(turns: list[tuple[int, str]], target: str) -> dict[str, str]:
@@ -453,7 +453,7 @@ class TestIemocap:
         ]
         path.write_text("\n".join(json.dumps(row) for row in rows[1:]))
         message = refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
-        assert message.startswith(" line 1: `input` does not continue the line before")
+        assert message.startswith(" line 1: `input` does not continue the previous line")
         path.write_text(json.dumps({"input": "What?", "target": "sad"}))
         message = refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
         assert message.startswith(" line 1: `input` is not InstructERC's")

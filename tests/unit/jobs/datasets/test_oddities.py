@@ -42,7 +42,9 @@ class TestWindows1252:
         content = read(path, ["joy", "fear"])
         assert texts(content) == ["Don’t…", "“Plain”", "One—two–three"]
         assert {turn.speaker for turn in content.dialogues[0].turns} == {"Zo’e"}
-        assert messages(content) == ["9 Windows-1252 signs read as typography (first: line 2)"]
+        assert messages(content) == [
+            "9 Windows-1252 characters converted to Unicode (first: line 2)"
+        ]
 
     def test_bytes_and_control_characters_are_counted_together(self, tmp_path: Path) -> None:
         path = tmp_path / "old.csv"
@@ -50,7 +52,7 @@ class TestWindows1252:
         path.write_bytes(data.replace(b"@", b"\x92"))
         content = read(path, ["joy", "fear"])
         assert texts(content) == ["Plain.", "I’m", "You’re"]
-        assert messages(content)[0].startswith("2 Windows-1252 signs read as typography")
+        assert messages(content)[0].startswith("2 Windows-1252 characters converted to Unicode")
 
     @pytest.mark.parametrize("code", [0x80, 0x82, 0x8A, 0x8C, 0x8E, 0x99, 0x9B, 0x9C, 0x9E, 0x9F])
     def test_every_sign_of_windows_1252(self, tmp_path: Path, code: int) -> None:
@@ -72,7 +74,7 @@ class TestWindows1252:
         ):
             content = read(file, read_labels=False)
             assert texts(content) == ["it’s"]
-            assert "1 Windows-1252 signs read as typography" in messages(content)[0]
+            assert "1 Windows-1252 character converted to Unicode" in messages(content)[0]
 
     def test_letters_in_single_bytes_are_refused_still(self, tmp_path: Path) -> None:
         path = tmp_path / "m.csv"
@@ -87,9 +89,9 @@ class TestWindows1252:
         with caplog.at_level(logging.WARNING):
             load_source(source, ["joy", "fear"], path, read_labels=False)
         assert [record.getMessage() for record in caplog.records] == [
-            f"{path.as_uri()}: 2 Windows-1252 signs read as typography (first: line 2)",
-            f"{path.as_uri()}: 1 question mark within a word, as `I?m`: an apostrophe was lost "
-            "(first: line 3)",
+            f"{path.as_uri()}: 2 Windows-1252 characters converted to Unicode (first: line 2)",
+            f"{path.as_uri()}: 1 question mark within a word, for example `I?m`: an apostrophe "
+            "was lost (first: line 3)",
         ]
 
 

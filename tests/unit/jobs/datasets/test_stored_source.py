@@ -81,7 +81,7 @@ class TestEqualToTheWholeSource:
         (folder / "old").mkdir(parents=True)
         write_lines(folder / "x.jsonl", [{"text": "I don?t", "label": "calm"}, {"text": "b"}])
         write_table(folder / "old" / "y.csv", [{"text": "c?s", "label": ""}])
-        with pytest.raises(BadInput, match="has files of several formats"):
+        with pytest.raises(BadInput, match="contains files of several formats"):
             store(folder, tmp_path / "work")
         (folder / "old" / "y.csv").unlink()
         write_lines(folder / "old" / "y.jsonl", [{"text": "I can?t"}])
@@ -154,8 +154,8 @@ class TestRowsThatAreApart:
             "a.csv:c",
             "b.csv:a",
         ]
-        assert "b.csv line 7: rows of dialogue a are also further up" in caplog.text
-        assert "the table is read as a whole now" in caplog.text
+        assert "b.csv line 7: rows of dialogue a also appear earlier" in caplog.text
+        assert "the whole table is now read at once" in caplog.text
 
     def test_a_column_that_comes_late(self, tmp_path: Path) -> None:
         rows = [{"dialogue": f"{i}", "text": "Hi"} for i in range(4)]

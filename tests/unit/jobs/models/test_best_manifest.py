@@ -71,7 +71,7 @@ def test_a_model_of_the_hub_keeps_its_revision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", OUTSIDE)
 def test_a_model_outside_the_run_is_refused(model: str) -> None:
-    with pytest.raises(BadInput, match="leads out of s3://bucket/run"):
+    with pytest.raises(BadInput, match="points outside s3://bucket/run"):
         best_model_uri(best_uri("s3://bucket/run"), best(model))
 
 
@@ -90,7 +90,7 @@ def test_a_model_outside_the_folder_of_its_stage_is_refused(model: str, tmp_path
     )
     uri = f"{tmp_path.as_uri()}/{RUN}/generations/001/train/manifest.json"
     store.put(uri, manifest.encode())
-    with pytest.raises(BadInput, match=r"leads out of .*/generations/001/train$"):
+    with pytest.raises(BadInput, match=r"points outside .*/generations/001/train$"):
         resumed_model(uri, store)
 
 

@@ -112,18 +112,24 @@ def _adapter(folder: Path) -> None:
     ("change", "said"),
     [
         (shutil.rmtree, "does not exist"),
-        (_remove("config.json"), r"has no config\.json: it is not a model"),
+        (_remove("config.json"), r"contains no config\.json: it is not a model"),
         (_adapter, "it is an adapter"),
-        (_add("adapter_config.json"), r"has a model and an adapter \(adapter_config\.json\)"),
-        (_add("adapter_model.safetensors"), r"has a model and an adapter \(adapter_model\.safet"),
-        (_add("adapter_model.bin"), r"has a model and an adapter \(adapter_model\.bin\)"),
-        (_remove("model.safetensors"), r"has no \*\.safetensors$"),
-        (_rename_to_pickle, r"pytorch_model\.bin is there, but only safetensors is read"),
+        (_add("adapter_config.json"), r"contains a model and an adapter \(adapter_config\.json\)"),
+        (
+            _add("adapter_model.safetensors"),
+            r"contains a model and an adapter \(adapter_model\.safet",
+        ),
+        (_add("adapter_model.bin"), r"contains a model and an adapter \(adapter_model\.bin\)"),
+        (_remove("model.safetensors"), r"contains no \*\.safetensors$"),
+        (_rename_to_pickle, r"it contains pytorch_model\.bin, but only safetensors is supported"),
         (_cut, r"model\.safetensors is an unfinished download: \d+ of \d+ bytes"),
-        (_cut_header, "cut off"),
+        (_cut_header, "truncated"),
         (_pointer, "Git LFS pointer"),
         (_lose_a_shard, r"model-00002-of-00002\.safetensors is missing \(1 of 2 shards\)"),
-        (lambda folder: (folder / "x.incomplete").touch(), r"unfinished download \(x\.incomplete"),
+        (
+            lambda folder: (folder / "x.incomplete").touch(),
+            r"unfinished download \(it contains x\.incomplete",
+        ),
     ],
 )
 def test_folder_without_a_whole_model_is_refused(
@@ -176,7 +182,7 @@ def test_trained_model_is_compared_with_its_manifest(
     with pytest.raises(BadInput, match=r"model\.safetensors does not match the manifest"):
         fetch_model(uri, None, local, tmp_path)
     (model / "generation_config.json").unlink()
-    with pytest.raises(BadInput, match=r"generation_config\.json is missing, though"):
+    with pytest.raises(BadInput, match=r"generation_config\.json is missing, although"):
         fetch_model(uri, None, local, tmp_path)
 
 
@@ -262,7 +268,7 @@ def test_a_model_that_is_replaced_while_it_is_copied_may_be_whole_later(
         "a file more": lambda: store.put(join(uri, "model-2.safetensors"), b"second shard"),
     }
     replaced: Any = Replaced(store, changes[change])
-    with pytest.raises(Unavailable, match="model was changed while it was copied"):
+    with pytest.raises(Unavailable, match="model changed while it was copied"):
         fetch_model(uri, None, replaced, tmp_path / "work")
 
 
@@ -387,7 +393,7 @@ def test_hub_that_cannot_be_reached_is_unavailable(local: Store, tmp_path: Path)
         check=False,
     )
     assert found.returncode == 75, found.stderr
-    assert "hf://owner/name at revision main: the hub could not be reached" in found.stdout
+    assert "hf://owner/name at revision main: the Hub could not be reached" in found.stdout
 
 
 @pytest.mark.parametrize("uri", ["hf://a/b/c", "hf://a b", "hf://-/-"])
@@ -496,7 +502,7 @@ def test_broken_tokenizer_is_explained(model: Path, content: str) -> None:
 def test_folder_without_tokenizer_is_refused(model: Path) -> None:
     for path in model.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(BadInput, match="has no tokenizer"):
+    with pytest.raises(BadInput, match="contains no tokenizer"):
         load_tokenizer(model)
     assert Unavailable.exit_code == 75
 
@@ -561,4 +567,4 @@ def test_a_model_that_may_not_be_read_is_bad_input(closed: str, model: Path) -> 
         [sys.executable, "-c", code], cwd=model, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert ": Permission denied: give this user (" in done.stdout
+    assert ": Permission denied: grant this user (" in done.stdout

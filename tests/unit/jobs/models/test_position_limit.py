@@ -65,5 +65,7 @@ def test_prompts_longer_than_the_positions_are_refused(tmp_path: Path, part: str
     config = {"model_type": "gpt2", **(limits if part == "model" else {"text_config": limits})}
     (tmp_path / "config.json").write_text(json.dumps(config))
     check_prompt_tokens(tmp_path, 252, 48)
-    with pytest.raises(BadInput, match=r"read 301: it can read 300; set .* to at most 252"):
+    with pytest.raises(
+        BadInput, match=r"a context of 301, but it supports 300; set .* to at most 252"
+    ):
         check_prompt_tokens(tmp_path, 253, 48)

@@ -56,8 +56,8 @@ def test_the_configuration_tells(model: Path, details: dict[str, Any], text: str
     with pytest.raises(BadInput) as caught:
         refuse_quantized(model, "s3://bucket/model")
     assert str(caught.value) == (
-        f"s3://bucket/model: the model is quantized ({text}): training writes whole weights, so "
-        "give the unquantized model"
+        f"s3://bucket/model: the model is quantized ({text}): training writes full-precision "
+        "weights, so use the unquantized model"
     )
 
 

@@ -88,7 +88,7 @@ def test_a_dialogue_is_read_and_answered_by_both_models(
 def test_another_dialogue_can_be_picked_or_pasted(browser: Browser, server: Server) -> None:
     opened = open_page(browser, server.url, WIDE, "light")
     page = opened.page
-    box = page.get_by_label("Or paste one: a turn in each line")
+    box = page.get_by_label("Or paste one, with one turn per line")
     page.get_by_label("Pick a dialogue").click()
     page.get_by_role("option", name="Good news").click()
     expect(box).to_have_value(EXAMPLES["Good news"])
@@ -133,6 +133,6 @@ def test_a_port_of_another_process_is_named_before_a_model_is_read(
         port = other.getsockname()[1]
         assert main(["playground", str(tmp_path / "no-model"), "--port", str(port)]) == 2
     assert capsys.readouterr().err == (
-        f"selfemo playground: --port {port}: another process listens on it: give another port, or "
-        "0 for any free one\n"
+        f"selfemo playground: --port {port}: another process is using it: specify another port, "
+        "or 0 for any free port\n"
     )

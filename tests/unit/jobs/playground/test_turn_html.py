@@ -56,5 +56,5 @@ def test_labels_have_colors_of_their_own_and_neutral_has_none() -> None:
 
 def test_replies_are_counted_by_the_intended_emotion() -> None:
     html = replies_html("Bo", [turn("joy"), turn("anger"), turn()], "joy", LABELS)
-    assert "1 of 3 replies of Bo are read as joy." in html
+    assert "1 of 3 replies by Bo are classified as joy." in html
     assert "no emotion" in html

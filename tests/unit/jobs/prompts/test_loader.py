@@ -171,7 +171,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_file("file:///nowhere")
     with pytest.raises(BadInput, match=r"Is a directory"):
         load_file(tmp_path.as_uri())
-    with pytest.raises(BadInput, match=r"no storage options with which to read S3"):
+    with pytest.raises(BadInput, match=r"reading S3 requires storage options"):
         load_file("s3://bucket/prompts.yaml")
 
 

@@ -53,20 +53,14 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         run("make", "-h")
     assert end.value.code == 0
     assert capsys.readouterr().out == (
-        "Usage: selfemo thing make [OPTIONS] SOURCE...\n\n"
-        "  Make it.\n\n"
-        "  Two paragraphs.\n\n"
-        "Arguments:\n"
-        "  SOURCE...  What is read.  [required]\n\n"
-        "Options:\n"
-        "  --count <int>              How many.  [default: 3]\n"
-        "  --kind <big|small>         Which kind.  [required]\n"
-        "  --list X                   Some of them.\n"
-        "  -o, --output <table|json>  The format of the result.  [default: table]\n"
-        "  -q, --quiet                Print only results and errors.\n"
-        "  -v, --verbose              Print more, and where an unexpected error comes\n"
-        "                             from.\n"
-        "  -h, --help                 Show this message and exit.\n"
+        "Usage: selfemo thing make [OPTIONS] SOURCE...\n\n  Make it.\n\n  Two "
+        "paragraphs.\n\nArguments:\n  SOURCE...  What is read.  [required]\n\nOptions:\n  "
+        "--count <int>              How many.  [default: 3]\n  --kind <big|small>         Which "
+        "kind.  [required]\n  --list X                   Some of them.\n  -o, --output "
+        "<table|json>  The output format.  [default: table]\n  -q, --quiet                Print "
+        "only results and errors.\n  -v, --verbose              Print verbose output, "
+        "including tracebacks.\n  -h, --help               "
+        "  Show this message and exit.\n"
     )
 
 
@@ -141,13 +135,13 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
             ValueError("a bug\nwith two lines"),
             1,
             "Internal",
-            "unexpected error: ValueError: a bug (--verbose prints where)",
+            "unexpected error: ValueError: a bug (--verbose prints the traceback)",
         ),
         (
             ModuleNotFoundError("No module named 'gradio'", name="gradio"),
             2,
             "MissingExtra",
-            'this command needs the extra "playground": run `tools/uv sync --inexact --extra '
+            'this command requires the extra "playground": run `tools/uv sync --inexact --extra '
             "playground` in the checkout, or install the wheel with `[playground]`",
         ),
         (
@@ -155,7 +149,7 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
             1,
             "Internal",
             "unexpected error: ModuleNotFoundError: No module named 'nothing' (--verbose prints "
-            "where)",
+            "the traceback)",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",

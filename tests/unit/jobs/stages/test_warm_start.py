@@ -251,7 +251,7 @@ def test_adapters_are_merged(make: Make, tiny_model: Path) -> None:
     result = run(config)
     assert result.metrics[WarmStartMetric.WEIGHTED_F1] > 0.9
     old, new = load_file(tiny_model / "model.safetensors"), weights_of(result)
-    assert old.keys() == new.keys(), "no weights of an adapter are left"
+    assert old.keys() == new.keys(), "no adapter weights are left"
     moved = {name for name in old if not torch.equal(old[name], new[name])}
     assert len(moved) == 4 * 7 and all(name.endswith("proj.weight") for name in moved)
     evaluated = EVALUATE.run(make(stage=Stage.EVALUATE, policy=result.model_uri))

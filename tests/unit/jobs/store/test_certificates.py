@@ -49,8 +49,8 @@ def test_a_hub_with_an_untrusted_certificate_is_bad_input(https_port: int, tmp_p
         endpoint = f"https://localhost:{https_port}"
         snapshot_download("owner/name", endpoint=endpoint, cache_dir=tmp_path)
     assert str(caught.value) == (
-        "hf://owner/name: the certificate of the hub is not trusted: set SSL_CERT_FILE to a file "
-        "with the certificate of its authority"
+        "hf://owner/name: the Hub's certificate is not trusted: set SSL_CERT_FILE to a CA "
+        "bundle with the certificate of its authority"
     )
 
 
@@ -60,12 +60,16 @@ def test_a_hub_with_an_untrusted_certificate_is_bad_input(https_port: int, tmp_p
         (
             403,
             BadInput,
-            "the hub refuses with 403 (Storage limit \\x1b[31mreached): check the",
+            "the Hub rejected the request with 403 (Storage limit \\x1b[31mreached): check the",
         ),
-        (412, Unavailable, "the hub answers 412 (Storage limit \\x1b[31mreached); run the same"),
-        (409, Unavailable, "the hub answers 409"),
-        (423, Unavailable, "the hub answers 423"),
-        (503, Unavailable, "the hub answers 503"),
+        (
+            412,
+            Unavailable,
+            "the Hub responded with 412 (Storage limit \\x1b[31mreached); run the same",
+        ),
+        (409, Unavailable, "the Hub responded with 409"),
+        (423, Unavailable, "the Hub responded with 423"),
+        (503, Unavailable, "the Hub responded with 503"),
     ],
 )
 def test_the_words_of_the_hub_are_in_the_error(
@@ -87,6 +91,5 @@ def test_a_missing_file_of_s3_is_named(name: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(BadInput) as caught:
         open_store(StorageSpec(uri="s3://bucket/run"))
     assert str(caught.value) == (
-        f"s3://bucket/run: {name} is /nowhere/file, which does not exist: fix the variable, or "
-        "unset it"
+        f"s3://bucket/run: {name} is /nowhere/file, which does not exist: fix or unset the variable"
     )

@@ -84,7 +84,7 @@ def test_read_only_folder_is_explained(mounted: Callable[[str], Path], big: Path
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     store = open_store(StorageSpec(uri=f"file://{folder}"))
     for call in calls(store, f"file://{folder}/new", big):
-        with pytest.raises(BadInput, match="new: Read-only file system: give this user"):
+        with pytest.raises(BadInput, match="new: Read-only file system: grant this user"):
             call()
     assert store.get(f"file://{folder}/old") == b"x"
 
@@ -116,7 +116,7 @@ def test_folder_of_another_user_is_explained(tmp_path: Path) -> None:
     )
     done = run(code)
     assert done.returncode == 2, done.stderr
-    assert "Permission denied: give this user" in done.stdout
+    assert "Permission denied: grant this user" in done.stdout
 
 
 def test_the_root_of_a_volume_is_listed() -> None:
@@ -313,7 +313,7 @@ def test_a_folder_into_which_another_process_writes_is_unavailable(
         raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
 
     removals(written)
-    with pytest.raises(Unavailable, match="/a: another process writes there; run the same"):
+    with pytest.raises(Unavailable, match="/a: another process is writing there; run the same"):
         FileStore(StorageSpec(uri=tmp_path.as_uri())).remove(tmp_path.as_uri())
 
 

@@ -32,4 +32,4 @@ def test_a_file_that_may_not_be_read_is_bad_input(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "part.bin: Permission denied: give this user (" in done.stdout
+    assert "part.bin: Permission denied: grant this user (" in done.stdout

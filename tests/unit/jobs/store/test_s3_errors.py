@@ -23,7 +23,7 @@ from selfemo_jobs.store.s3_errors import is_other_server, translate
 
 AWS = StorageSpec(uri="s3://bucket/run")
 OTHER = StorageSpec(uri="s3://bucket/run", endpoint="https://storage.example.org")
-CHECKSUMS = "if this server refuses checksums, set `storage.checksums: WhenRequired`"
+CHECKSUMS = "if this server rejects checksums, set `storage.checksums: WhenRequired`"
 
 
 def reply(
@@ -117,9 +117,9 @@ def test_all_that_boto3_tries_again_is_passing() -> None:
         ("AccessDenied", 403, "grant s3:GetObject"),
         ("403", 403, "grant s3:GetObject"),
         ("InvalidAccessKeyId", 403, "the access key is not known"),
-        ("SignatureDoesNotMatch", 403, "the secret key is not the access key's"),
+        ("SignatureDoesNotMatch", 403, "the secret key does not match the access key"),
         ("InvalidToken", 400, "renew it"),
-        ("NoSuchBucket", 404, "make the bucket"),
+        ("NoSuchBucket", 404, "create the bucket"),
         ("PermanentRedirect", 301, "`storage.region`"),
         ("NotImplemented", 501, "use another server"),
         ("501", 501, "use another server"),
@@ -128,7 +128,7 @@ def test_all_that_boto3_tries_again_is_passing() -> None:
         ("XMinioStorageFull", 507, "storage full"),
         ("KMS.DisabledException", 400, "enable the KMS key"),
         ("KMS.NotFoundException", 400, "KMS key does not exist"),
-        ("MalformedXML", 400, "S3 refuses the request"),
+        ("MalformedXML", 400, "S3 rejected the request"),
     ],
 )
 def test_errors_for_a_person_are_bad_input(code: str, status: int, advice: str) -> None:
@@ -206,7 +206,7 @@ def test_a_role_that_may_not_be_assumed(operation: str) -> None:
     for code in ("AccessDenied", "InvalidIdentityToken", "ValidationError"):
         error = translated(reply(code, 403, operation))
         assert isinstance(error, BadInput)
-        assert "let the role of AWS_ROLE_ARN trust this service account" in str(error)
+        assert "let the role in AWS_ROLE_ARN trust this service account" in str(error)
         assert "s3:GetObject" not in str(error)
 
 
@@ -316,7 +316,7 @@ def test_a_server_without_tls_is_named() -> None:
         (
             {"AWS_CA_BUNDLE": "{folder}/config"},
             "# not a certificate",
-            "it has no certificates (PEM)",
+            "it contains no certificates (PEM)",
         ),
         ({}, "ca_bundle = /none/ca.pem", "/none/ca.pem: it does not exist"),
         ({}, "web_identity_token_file = /none/t\nrole_arn = {role}", "/none/t does not exist"),

@@ -78,7 +78,7 @@ def test_replies_mirror_the_emotion_of_the_turn(run: Run) -> None:
         "A (anger 0.80)",
         "B (anger 0.50): [1] A: I am sad | B: [0] A: I am sad\\x1b[31m | A: I am angry\\x1b[31m",
     ]
-    assert err.startswith("Replies have the emotion of your turn. Commands: /emotion LABEL, ")
+    assert err.startswith("Replies express the emotion of your turn. Commands: /emotion LABEL, ")
     assert run("I am  sad\nI am angry\n", "--mirror")[1] == lines
 
 
@@ -95,11 +95,11 @@ def test_chosen_emotion_and_commands(run: Run) -> None:
     assert [line.partition(": ")[0] for line in lines] == [
         "A (sadness 0.80)",
         "B (joy 0.50)",
-        "Replies have the emotion anger",
+        "Replies express the emotion anger",
         "A (sadness 0.80)",
         "B (anger 0.50)",
-        "Replies have the emotion of your turn",
-        "The conversation begins again",
+        "Replies express the emotion of your turn",
+        "The conversation starts over",
         "A (sadness 0.80)",
         "B (sadness 0.50)",
     ]
@@ -158,7 +158,7 @@ class TestTerminal:
         screen.type(b"I am sadd\x7f\n")
         screen.wait("B (sadness 0.50): [0] A: I am sad\\x1b[31m")
         screen.type(b"/emotion joy\n")
-        screen.wait("Replies have the emotion joy")
+        screen.wait("Replies express the emotion joy")
         screen.type(b"\x04")
         assert screen.end() == 0
         assert "Traceback" not in screen.text

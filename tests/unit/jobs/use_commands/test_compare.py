@@ -163,8 +163,8 @@ def test_errors_are_one_line(
     (tmp_path / "broken" / "evolution.json").write_text("{")
     (tmp_path / "empty").mkdir()
     for words, message in (
-        ([runs[0]], "there is 1 run: give two to 8"),
-        ([runs[0]] * 9, "there are 9 runs: give two to 8"),
+        ([runs[0]], "there is 1 run: specify 2 to 8"),
+        ([runs[0]] * 9, "there are 9 runs: specify 2 to 8"),
         ([runs[0], str(tmp_path / "gone")], "gone does not exist"),
         ([runs[0], str(tmp_path / "broken")], "evolution.json cannot be read"),
         ([runs[0], str(tmp_path / "empty")], "contains no finished stage"),

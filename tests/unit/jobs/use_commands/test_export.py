@@ -77,14 +77,14 @@ def test_as_gguf(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["TO", "--private"], "--private is for a target on the hub"),
-        (["TO", "--license", "<b>"], "must be an identifier of the hub"),
-        (["TO", "--converter", "x.py"], "are for --format gguf"),
+        (["TO", "--private"], "--private requires a target on the Hub"),
+        (["TO", "--license", "<b>"], "must be a license identifier of the Hub"),
+        (["TO", "--converter", "x.py"], "require --format gguf"),
         (["ftp://host/x"], "the target must be a folder"),
         (["package://smollm2"], "the target must be a folder"),
         (["TO", "--endpoint", "nowhere"], "--endpoint: "),
         (["TO", "--generation", "1"], "YAML file of an evolution"),
-        (["TO", "--labels", "x,y"], "has labels of its own"),
+        (["TO", "--labels", "x,y"], "has its own labels"),
     ],
 )
 def test_a_wrong_call_is_one_line(

@@ -96,7 +96,7 @@ class TestOutput:
             assert list(row["probabilities"]) == LABELS
             assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-8)
             assert row["labels"] == [max(LABELS, key=row["probabilities"].get)]
-        assert err.startswith(f"{TURNS} turns of 9 dialogues in ")
+        assert err.startswith(f"{TURNS} turns from 9 dialogues in ")
         assert "; the model was loaded in 1.0 s\n" in err
 
     def test_formats_agree(self, run: Run, talks: Path, tmp_path: Path) -> None:
@@ -203,17 +203,26 @@ class TestErrors:
             (("-o", "parquet"), "-o parquet needs --to FILE: it cannot be printed"),
             (
                 ("--to", "out.txt"),
-                "--to out.txt: name the format with -o (table, json, jsonl, csv, parquet)",
+                "--to out.txt: specify the format with -o (table, json, jsonl, csv, parquet)",
             ),
-            (("--to", "out.parquet.gz"), "--to out.parquet.gz: name the format with -o (table, "),
-            (("--to", "out.gz", "-o", "parquet"), "--to out.gz: Parquet is compressed itself"),
+            (
+                ("--to", "out.parquet.gz"),
+                "--to out.parquet.gz: specify the format with -o (table, ",
+            ),
+            (
+                ("--to", "out.gz", "-o", "parquet"),
+                "--to out.gz: Parquet files are already compressed",
+            ),
             (("--to", "none/out.csv"), "--to none/out.csv: the folder none does not exist"),
             (("--to", "s3://b/out.csv"), "--to s3://b/out.csv: must be a file on this machine"),
             (("--batch-size", "0"), "--batch-size 0: must be 1 or more"),
-            (("--engine", "VLLM", "--device", "cpu"), "--device is an option of the engine Tra"),
+            (
+                ("--engine", "VLLM", "--device", "cpu"),
+                "--device is an option of the Transformers en",
+            ),
             (("--context", "65"), "--context 65: must be from 0 to 64"),
-            (("--text", "Hi"), "--text and INPUT are both there: give one of them"),
-            (("--labels", "a,b"), "{model} has labels of its own (joy, sadness, anger)"),
+            (("--text", "Hi"), "specify either --text or INPUT, not both"),
+            (("--labels", "a,b"), "{model} has its own labels (joy, sadness, anger)"),
             (("-o", "xml"), "argument --output/-o: invalid choice: 'xml'"),
             (("--outputs", "json"), "no such option: --outputs: did you mean --output?"),
         ],
@@ -310,8 +319,8 @@ class TestResumption:
         assert code == 0
         assert predictor.calls == (TURNS - 12 + 3) // 4
         assert path.read_text() == whole
-        assert f"{path}: {TURNS} turns of 9 dialogues" in err
-        assert "; 12 turns are of the interrupted command" in err
+        assert f"{path}: {TURNS} turns from 9 dialogues" in err
+        assert "; 12 turns were predicted by the interrupted command" in err
 
     @pytest.mark.parametrize(
         ("words", "names"),
@@ -336,7 +345,8 @@ class TestResumption:
         interrupt(99)
         code, _, err = run(talks, "--to", path, *words)
         assert code == 2
-        assert f"out.csv.partial is of an interrupted command with another {names}: repeat" in err
+        expected = f"out.csv.partial was written by an interrupted command with different {names}: "
+        assert f"{expected}run that command again" in err
         assert run(talks, "--to", path)[0] == 0
 
     def test_another_model_or_input_is_refused(
@@ -349,7 +359,7 @@ class TestResumption:
         talks.write_text(talks.read_text() + "\n")
         code, _, err = run(talks, "--to", path)
         assert code == 2
-        assert "with another input and model: repeat" in err
+        assert "with different input and model: run that command again" in err
 
     def test_scores_in_the_description_are_not_part_of_the_model(
         self, run: Run, talks: Path, tmp_path: Path, model: Path, interrupt: Any
@@ -537,10 +547,12 @@ def test_terminal(talks: Path, model: Path, tmp_path: Path) -> None:
     with Screen([*start, str(talks), "--to", str(tmp_path / "o.csv")], columns=90) as screen:
         assert screen.end() == 0
         text = "".join(screen.lines).replace(" ", "")  # a line may end at a blank
-        assert text.startswith(f"{tmp_path / 'o.csv'}:21turnsof9dialoguesin")
+        assert text.startswith(f"{tmp_path / 'o.csv'}:21turnsfrom9dialoguesin")
         assert b"8 turns, " in screen.raw  # the line of the progress
     with Screen(start, columns=90) as screen:
-        screen.wait("Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.")
+        screen.wait(
+            "Enter one turn per line, as `Speaker: text` or plain text. Press Ctrl-D to finish."
+        )
         screen.type(b"I won\n\x04")
         assert screen.end() == 0
         assert "1         0     A" in screen.text

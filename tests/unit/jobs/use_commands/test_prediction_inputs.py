@@ -139,9 +139,10 @@ class TestPlainText:
         with pytest.raises(BadInput) as caught:
             read(path)
         assert str(caught.value) == (
-            f"{path} looks like a table: its first line is `{heading.strip(chr(0xFEFF)).strip()}`. "
-            "Give the file an ending such as .csv, or name the format with `--format CSV` or the "
-            "columns with `--columns`; `--format Text` reads plain text"
+            f"{path} looks like a table: its first line is "
+            f"`{heading.strip(chr(0xFEFF)).strip()}`. Use a file extension such as .csv, or "
+            "specify the format with `--format CSV` or the columns with `--columns`; `--format "
+            "Text` reads it as plain text"
         )
         assert len(read(path, "--format", "Text")) >= 1
 
@@ -282,8 +283,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("t.txt", "", "{path} is empty: write a turn in each line"),
-            ("t.txt", "\n \n", "{path} is empty: write a turn in each line"),
+            ("t.txt", "", "{path} is empty: it must contain one turn per line"),
+            ("t.txt", "\n \n", "{path} is empty: it must contain one turn per line"),
             ("t.txt", "Ann: Hi\nHo\n", "{path} line 2: has no speaker, but the first line has"),
             ("t.csv", "text\nHi\n\n''\n", ""),
             ("t.csv", 'speaker,text\nAnn,Hi\nBo,""\n', "{path} line 3: `text` is empty"),
@@ -316,7 +317,7 @@ class TestErrors:
             read()
 
     def test_texts_and_files(self, read: Read) -> None:
-        with pytest.raises(BadInput, match="--text and INPUT are both there"):
+        with pytest.raises(BadInput, match="specify either --text or INPUT, not both"):
             read("a.csv", "--text", "Hi")
 
     @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ class TestErrors:
     def test_unknown_volume_and_malformed_options(self, read: Read, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="--data x: must be NAME=FOLDER"):
             read("data://x/a.csv", "--data", "x")
-        with pytest.raises(BadInput, match="the parts are dialogue, turn"):
+        with pytest.raises(BadInput, match="the part must be one of dialogue, turn"):
             read("a.csv", "--columns", "textt=a")
 
 
@@ -347,7 +348,7 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
     csv = write_lines(tmp_path / "t.jsonl", [{"text": "Hi"}, {"text": "Ho"}])
     source = opened(tmp_path, csv)
     assert list(source.dialogues())
-    assert "each of 2 rows is a dialogue" in source.warnings()[0]
+    assert "each of 2 rows is treated as a separate dialogue" in source.warnings()[0]
 
 
 def test_a_pipe_is_read(read: Read, tmp_path: Path) -> None:
@@ -360,5 +361,5 @@ def test_a_pipe_is_read(read: Read, tmp_path: Path) -> None:
 
 
 def test_bytes_of_the_command_line_that_are_not_text(read: Read) -> None:
-    with pytest.raises(BadInput, match="--text number 1: has bytes that are not UTF-8"):
+    with pytest.raises(BadInput, match="--text number 1: contains bytes that are not UTF-8"):
         read("--text", "hi " + chr(0xDCE9))

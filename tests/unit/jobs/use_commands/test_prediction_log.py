@@ -94,8 +94,8 @@ def test_another_request_is_refused_and_loses_nothing(
     with pytest.raises(BadInput) as caught:
         PredictionLog(output, {**REQUEST, **change})
     assert str(caught.value) == (
-        f"{output}.partial is of an interrupted command with another {names}: repeat that "
-        "command, delete the file to start again, or choose another --to"
+        f"{output}.partial was written by an interrupted command with different {names}: run "
+        "that command again, delete the file to start over, or choose another --to"
     )
     assert Path(f"{output}.partial").read_bytes() == whole
 

@@ -90,8 +90,8 @@ def test_of_a_turn_that_is_too_long_the_beginning_is_read(
     assert [row["text"] for row in rows] == ["Hello.", long.strip(), "Oh."]
     most = prompt_setting(built_in_texts("compact-v1"), ModelSpec(uri="file:///m"))
     assert (
-        "warning: turns that are longer than a prompt of this model, which has up to "
-        f"{most.max_prompt_tokens} tokens: 1 (first: dialogue d1 turn 1); their beginnings "
+        "warning: turns that are longer than this model's prompt limit of "
+        f"{most.max_prompt_tokens} tokens: 1 (first: dialogue d1 turn 1); only their beginnings "
         "were read\n"
     ) in output.err
     described = resolve_model(str(model))
@@ -160,7 +160,7 @@ def test_killed_at_several_points_it_finishes_with_equal_bytes(
     assert broken.read_bytes() == whole.read_bytes()
     assert not partial.exists()
     assert commits == sorted(commits) and commits[0] >= 1
-    assert f"; {4 * commits[-1]} turns are of the interrupted command" in result.stderr
+    assert f"; {4 * commits[-1]} turns were predicted by the interrupted command" in result.stderr
 
 
 def commits_of(path: Path) -> int:
@@ -195,7 +195,7 @@ def test_chat(model: Path) -> None:
     label = lines[0].removeprefix("A (").split()[0]
     assert label in MELD
     assert lines[1].startswith(f"B ({label} 0.")
-    assert lines[2] == "Replies have the emotion joy"
+    assert lines[2] == "Replies express the emotion joy"
     assert lines[4].startswith("B (joy 0.")
     assert len(lines) == 5
 

@@ -78,8 +78,8 @@ def test_turns_that_are_answered_in_part_are_counted(
     code, _, err = run("--emotion", "joy", "--text", "Ann: Won")
     assert code == 0
     assert err == (
-        "warning: last turns that are longer than a prompt of this model, which has up to 1024 "
-        "tokens: 2; their beginnings were answered\n"
+        "warning: last turns that are longer than this model's prompt limit of 1024 tokens: 2; "
+        "only their beginnings were answered\n"
     )
 
 
@@ -88,10 +88,10 @@ def test_table(run: Run) -> None:
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     assert out == (
-        "dialogue  speaker  candidate  read as  p_sadness  text\n"
-        "1         Ann      1          joy      0.167      "
+        "dialogue  speaker  candidate  predicted  p_sadness  text\n"
+        "1         Ann      1          joy        0.167      "
         "Ann sadness 0.0 after Ann: Won | Bo: Ah\\x1b\n"
-        "1         Ann      2          sadness  0.667      "
+        "1         Ann      2          sadness    0.667      "
         "Ann sadness 0.1 after Ann: Won | Bo: Ah\\x1b\n"
     )
 

@@ -152,13 +152,13 @@ def test_a_model_without_a_description(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("--trust-remote-code", "runs code of the model, which selfemo never does"),
-        ("--trust_remote_code", "runs code of the model"),
-        ("--trust-rem=true", "runs code of the model"),
-        ("--trust-request-chat-template", "selfemo sets `--trust-request-chat-template` of vLLM"),
-        ("--chat_template=x", "selfemo sets `--chat-template` of vLLM itself"),
-        ("--conf", "selfemo sets `--config`"),
-        ("--override-generation-config.temperature", "sets `--override-generation-config`"),
+        ("--trust-remote-code", "runs code from the model, which selfemo never does"),
+        ("--trust_remote_code", "runs code from the model"),
+        ("--trust-rem=true", "runs code from the model"),
+        ("--trust-request-chat-template", "selfemo sets vLLM's `--trust-request-chat-template`"),
+        ("--chat_template=x", "selfemo sets vLLM's `--chat-template` itself"),
+        ("--conf", "selfemo sets vLLM's `--config`"),
+        ("--override-generation-config.temperature", "sets vLLM's `--override-generation-config`"),
     ],
 )
 def test_arguments_of_vllm_that_are_refused(word: str, message: str) -> None:
@@ -177,12 +177,12 @@ def test_vllm_is_not_installed(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["serve", str(model)]) == ExitCode.BAD_INPUT
-    assert "vLLM is not installed: install the extra `vllm`" in capsys.readouterr().err
+    assert "vLLM is not installed: install the `vllm` extra" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--api-key", "--api_key=secret", "--api-k=secret"])
 def test_a_key_among_the_arguments_is_refused(word: str) -> None:
-    with pytest.raises(BadInput, match="set the environment variable VLLM_API_KEY") as caught:
+    with pytest.raises(BadInput, match="set the VLLM_API_KEY environment variable") as caught:
         check_vllm_arguments([word])
     assert "secret" not in str(caught.value)
 

@@ -112,8 +112,8 @@ def test_a_dry_run_checks_and_prints_the_plan(file: Path) -> None:
         (
             "Traceback\nModuleNotFoundError: No module named 'tokenizers'\n",
             2,
-            'this command needs the extra "jobs": run `tools/uv sync --inexact --extra jobs` in '
-            "the checkout, or install the wheel with `[jobs]`",
+            'this command requires the extra "jobs": run `tools/uv sync --inexact --extra jobs` '
+            "in the checkout, or install the wheel with `[jobs]`",
         ),
         (
             "Traceback\nValueError: a bug\n",

@@ -90,7 +90,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.err.startswith("selfemo validate: standard input (document 2): spec.seed: ")
     type_in(monkeypatch, b"a: \xe9")
     assert "standard input: is not UTF-8 (byte 3)" in selfemo("validate", "-").err
-    assert "`-` is given twice" in selfemo("validate", "-", "-").err
+    assert "`-` is specified twice" in selfemo("validate", "-", "-").err
 
 
 class Runs:
@@ -149,10 +149,10 @@ def test_two_documents_must_not_be_one_evolution() -> None:
     outcome = selfemo("run", one, two)
     assert outcome.code == 2
     assert outcome.err == (
-        "selfemo run: two.yaml: metadata.name: one.yaml has the evolution `a` too: give it another "
-        "name\n"
+        "selfemo run: two.yaml: metadata.name: one.yaml also contains the evolution `a`: rename "
+        "one of them\n"
     )
-    assert "one.yaml has the evolution `a` too" in selfemo("run", one, one).err
+    assert "one.yaml also contains the evolution `a`" in selfemo("run", one, one).err
 
 
 def test_checks_are_headed_by_their_files(monkeypatch: pytest.MonkeyPatch) -> None:

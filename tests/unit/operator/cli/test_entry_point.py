@@ -59,7 +59,7 @@ def ended(app: typer.Typer, *words: str) -> int:
             ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes.config"),
             2,
             "MissingExtra",
-            'this command needs the extra "operator": run `tools/uv sync --inexact --extra '
+            'this command requires the extra "operator": run `tools/uv sync --inexact --extra '
             "operator` in the checkout, or install the wheel with `[operator]`",
         ),
         (
@@ -79,7 +79,7 @@ def ended(app: typer.Typer, *words: str) -> int:
             ValueError("a bug\nin two lines"),
             1,
             "Internal",
-            "unexpected error: ValueError: a bug (--verbose prints where)",
+            "unexpected error: ValueError: a bug (--verbose prints the traceback)",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
@@ -126,7 +126,7 @@ def test_output_that_is_not_utf_8(tmp_path: Path) -> None:
         check=False,
     )
     assert (process.returncode, process.stderr) == (0, b"")
-    assert process.stdout.startswith(b"\\u5bf9.yaml is written. Next:\n")
+    assert process.stdout.startswith(b"Wrote \\u5bf9.yaml. Next:\n")
 
 
 @pytest.mark.parametrize("words", [("-q", "list"), ("list", "-q"), ("list", "--quiet")])

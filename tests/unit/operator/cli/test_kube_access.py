@@ -222,12 +222,12 @@ def line(outcome: Outcome, code: int) -> str:
 def test_no_kubeconfig(config: Path) -> None:
     config.unlink()
     message = line(kubectl("list"), 2)
-    assert message == "there is no kubeconfig: name one with --kubeconfig or KUBECONFIG\n"
+    assert message == "there is no kubeconfig: specify one with --kubeconfig or KUBECONFIG\n"
 
 
 def test_a_kubeconfig_that_is_not_there() -> None:
     message = line(kubectl("status", "demo", "--kubeconfig", "/none"), 2)
-    assert message == "--kubeconfig /none: there is no such file\n"
+    assert message == "--kubeconfig /none: the file does not exist\n"
 
 
 def test_an_environment_variable_that_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,15 +245,17 @@ def test_a_kubeconfig_without_a_current_context(config: Path) -> None:
     config.write_text(config.read_text().replace("current-context: first\n", ""))
     assert names_of(kubectl("list", "-o", "json", "--context", "second")) == ["theirs"]
     message = line(kubectl("list"), 2)
-    expected = "has no current context: give --context; there are first, second, unreachable\n"
-    assert message.endswith(expected)
+    assert "does not set a current context: specify --context; " in message
+    assert message.endswith("available contexts: first, second, unreachable\n")
 
 
 def test_an_unknown_context() -> None:
     message = line(kubectl("list", "--context", "secnd"), 2)
-    assert message.endswith("has no context `secnd`: did you mean `second`?\n")
+    assert message.endswith("does not contain the context `secnd`: did you mean `second`?\n")
     message = line(kubectl("list", "--context", "x"), 2)
-    assert message.endswith("has no context `x`; there are first, second, unreachable\n")
+    assert message.endswith(
+        "does not contain the context `x`; available contexts: first, second, unreachable\n"
+    )
 
 
 def test_no_such_evolution() -> None:
@@ -277,15 +279,21 @@ def test_the_server_does_not_respond() -> None:
             401,
             failure("Unauthorized", "Unauthorized"),
             2,
-            "refuses the credentials of the kubeconfig",
+            "rejects the kubeconfig's credentials",
         ),
         (
             403,
             failure("Forbidden", 'emotionevolutions.selfemo.dev is forbidden: User "ann" cannot'),
             2,
-            'User "ann" cannot: ask for the right, or name another --namespace or --context\n',
+            'User "ann" cannot: ask for the permission, or specify another --namespace or '
+            "--context\n",
         ),
-        (404, "404 page not found\n", 2, "has no resource EmotionEvolution: install the chart"),
+        (
+            404,
+            "404 page not found\n",
+            2,
+            "does not have the EmotionEvolution resource: install the chart",
+        ),
         (
             500,
             failure("InternalError", "etcd\nis away"),
@@ -315,9 +323,9 @@ def test_errors_as_json(server: ApiServer) -> None:
 
 def test_the_doctor_looks_at_the_cluster(server: ApiServer) -> None:
     text = Access().describe(5)
-    assert text == f"Kubernetes v1.36.0 at {server.url}, with the resource EmotionEvolution"
+    assert text == f"Kubernetes v1.36.0 at {server.url}, with the EmotionEvolution resource"
     server.failure = (404, "404 page not found")
-    with pytest.raises(RunnerError, match="has no resource EmotionEvolution"):
+    with pytest.raises(RunnerError, match="does not have the EmotionEvolution resource"):
         Access().describe(5)
 
 

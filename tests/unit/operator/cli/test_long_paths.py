@@ -43,8 +43,8 @@ def commands(place: Path) -> dict[str, tuple[list[str], str]]:
         "list of nothing": (["list", "--state", f"{state}/none"], f"no runs in {state}/none"),
         "no such run": (["status", "x", "--state", state], f"no run `x` below {state}"),
         "no such file": (["run", f"{place}/none.yaml"], f"{place}/none.yaml: cannot be read"),
-        "init": (["init", f"{place}/new.yaml", "--preset", "MELD"], f"{place}/new.yaml is written"),
-        "init again": (["init", file], f"{file} exists"),
+        "init": (["init", f"{place}/new.yaml", "--preset", "MELD"], f"Wrote {place}/new.yaml"),
+        "init again": (["init", file], f"{file} already exists"),
         "stop": (["stop", "demo", "--state", state, "-o", "json"], f'"{state}/default/demo"'),
     }
 

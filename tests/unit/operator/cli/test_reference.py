@@ -73,9 +73,9 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
     [
         (
             "selfemo run",
-            "| `FILE` | `str` | required | YAML files of EmotionEvolutions, with one ",
+            "| `FILE` | `str` | required | YAML files of EmotionEvolutions, each with ",
         ),
-        ("selfemo run", "| `--output`, `-o` | `table\\|json` | `table` | The format of the result"),
+        ("selfemo run", "| `--output`, `-o` | `table\\|json` | `table` | The output format"),
         ("selfemo run", "| `--dry-run` |  |  | Check the input, print the plan and exit. |"),
         ("selfemo watch", "| `--state` | `FOLDER` | `.selfemo` | The folder in which the runner "),
         (
@@ -84,10 +84,10 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
         ),
         (
             "selfemo init",
-            "| `FILE` | `str` |  | The file to write. `-`: standard output. Default: "
-            "evolution.yaml, or the name of the example. |",
+            "| `FILE` | `str` |  | The file to write, or `-` for standard output. Default: "
+            "evolution.yaml, or the example's name. |",
         ),
-        ("kubectl selfemo logs", "| `--context` | `str` |  | The context of the kubeconfig."),
+        ("kubectl selfemo logs", "| `--context` | `str` |  | The kubeconfig context."),
         ("selfemo watch", "Environment variable: `SELFEMO_STATE`. |"),
         (
             "selfemo data check",

@@ -26,8 +26,8 @@ def test_an_estimate_with_hours() -> None:
         "stage     tokens read  generated  trained  GPU hours",
         "SelfPlay        1.5 M     20.0 k        -       2.00",
         "Train             900          -    7.0 G      10.30",
-        "storage: 1.0 TiB written, of which 2.0 GiB stay; 5 bytes read; about 12,345 requests",
-        "stages: 21 Jobs, 42 pods, about 42 writes of the operator; models are loaded 13 times",
+        "storage: 1.0 TiB written, 2.0 GiB of it kept; 5 bytes read; about 12,345 requests",
+        "stages: 21 Jobs, 42 pods, about 42 operator writes; models are loaded 13 times",
     ]
 
 

@@ -135,8 +135,8 @@ def test_generation_0_and_the_best_one_are_shown_after_any_number_of_generations
     assert [row[0] for row in rows] == ["0", "2 *", *map(str, range(8, 18))]
     assert rows[0] == ["0", "baseline", "0.3500 [0.330, 0.370]", "-", "", "", ""]
     assert rows[1] == ["2 *", "promoted", "0.4321", "-", "", "", ""]
-    assert "Left out: 6 generations, which the report has" in table
-    assert "Left out" not in drawn(evolution())
+    assert "Omitted: 6 generations (see the report)" in table
+    assert "Omitted" not in drawn(evolution())
 
 
 def test_the_plot_of_f1_has_generation_0_and_the_best_one() -> None:
@@ -179,9 +179,11 @@ def test_the_view_has_the_expression_of_the_last_generation() -> None:
     console.print(evolution_view(with_expression(evolution()), StageProgress(), now))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Expression, generation 2" in text
-    assert "0.400 [0.360, 0.440] of the responses are read as intended; of real turns 0.550" in text
+    assert (
+        "0.400 [0.360, 0.440] of the responses are classified as intended; human turns 0.550"
+    ) in text
     assert "+0.100 [+0.020, +0.180] over generation 0" in text
-    assert "consistency 0.620, diversity 0.710, 9.5 words, emotion named outright 4.0 %" in text
+    assert "consistency 0.620, diversity 0.710, 9.5 words, emotion named explicitly 4.0%" in text
     assert "neutral 0.40, " in text
 
 

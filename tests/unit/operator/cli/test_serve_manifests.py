@@ -304,7 +304,7 @@ def test_follow(kserve: bool) -> None:
     server: Any = FollowedServer(earlier, served)
     assert follow(server, key, kserve=kserve) == "generation 2 is served"
     server.evolution = with_best(evolution_of(), 3, 2)
-    assert follow(server, key, kserve=kserve) == "no new best model is published"
+    assert follow(server, key, kserve=kserve) == "no new best model has been published"
     assert not server.patches
     server.evolution = with_best(evolution_of(), 3, 3)
     assert follow(server, key, kserve=kserve).endswith("demo-serve changes to generation 3")
@@ -343,7 +343,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch) -> None:
         *("ServiceAccount", "Role", "RoleBinding", "CronJob"),
     ]
     assert "r/selfemo-operator:1" in result.stdout
-    assert "warning: the Job of the last evaluation is gone" in result.stderr
+    assert "warning: the Job of the last evaluation no longer exists" in result.stderr
     template = {"securityContext": {"privileged": True}}
     evolution = with_best(evolution_of(podTemplate=[{"template": template}]), 0, 0)
     refused = CliRunner().invoke(kubectl.app, arguments)

@@ -156,18 +156,18 @@ def test_a_live_view_fits_the_height_and_says_what_it_leaves_out(
     """Of six generations, the third is the best."""
     text = live(status(END, completion_time=None, phase=Phase.RUNNING), height)
     assert text.count("\n") <= height
-    assert text.index("Signs of collapse") < text.index("weighted F1 by generation")
+    assert text.index("Collapse indicators") < text.index("weighted F1 by generation")
     rows = [line.split("│")[1].split()[0] for line in text.splitlines() if line.startswith("│")]
     assert rows == list(generations)
     assert ("F1 by emotion" in text) is plots
-    left_out = f"The terminal has {height} lines: the plots are left out."
+    left_out = f"The terminal has {height} lines: the plots are omitted."
     assert (left_out in text) is not plots
-    assert ("Left out: " in text) is (len(generations) < 6)
+    assert ("Omitted: " in text) is (len(generations) < 6)
 
 
 def test_the_signs_of_collapse_are_shown_whatever_the_height() -> None:
     text = live(training(), 10)
-    assert "Signs of collapse" in "\n".join(text.splitlines()[:10])
+    assert "Collapse indicators" in "\n".join(text.splitlines()[:10])
 
 
 def test_failure_is_shown_unchanged() -> None:
@@ -262,7 +262,7 @@ def test_a_terminal_shows_one_view_that_changes(run: Run) -> None:
 def test_a_low_terminal_shows_the_signs_and_the_newest_generation(run: Run) -> None:
     run.save(training())
     with Screen(run.command(), rows=24) as screen:
-        for text in ("the plots are left out", "Signs of collapse", "0.3962 [0.330, 0.456]"):
+        for text in ("the plots are omitted", "Collapse indicators", "0.3962 [0.330, 0.456]"):
             screen.wait(text)  # the view may be half drawn
         run.save(END)
         assert screen.end() == 0

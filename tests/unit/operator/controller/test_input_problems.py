@@ -11,7 +11,7 @@ from selfemo_operator.controller.objects.events import MESSAGE_MAX, shortened
 
 PROBLEMS = (
     "dataset.sources[1].uri: data://mine/dev.jsonl: /data/mine/dev.jsonl does not exist",
-    "model.uri: the model is quantized (awq, 4 bits): give the unquantized model",
+    "model.uri: the model is quantized (awq, 4 bits): use the unquantized model",
     "overrides.selfPlay.maxTokens.recognizer: is 1, but the label `困惑` has 4 tokens",
 )
 

@@ -115,6 +115,8 @@ def test_a_file_system_without_locks_is_named(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", without)
-    with pytest.raises(RunnerError, match=r"has no locks \(flock\).* choose another folder with"):
+    with pytest.raises(
+        RunnerError, match=r"does not support file locks \(flock\).* choose another folder with"
+    ):
         LocalState(tmp_path)
     assert not is_active(tmp_path)

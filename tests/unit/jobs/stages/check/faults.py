@@ -233,20 +233,21 @@ FAULTS = (
         "a label is not in the label set",
         _unknown_label,
         "dataset.sources[1].uri: file://{folder}/dev.jsonl line 1: `labels` is `delight`, an "
-        "unknown emotion: `dataset.labels` has neutral, joy, sadness, anger. 3 of 12 labels do not "
-        "fit (delight: 3): fix the file or `dataset.labels`, or map them in `dataset.labelMap`",
+        "unknown emotion: `dataset.labels` contains neutral, joy, sadness, anger. 3 of 12 "
+        "labels do not match (delight: 3): fix the file or `dataset.labels`, or map them in "
+        "`dataset.labelMap`",
     ),
     Fault(
         "a label is mapped to one that is not in the label set",
         _wrong_label_map,
-        "dataset.labelMap[delight]: `hapiness` is not in `dataset.labels`, which has neutral, joy, "
-        "sadness, anger",
+        "dataset.labelMap[delight]: `hapiness` is not in `dataset.labels`, which contains "
+        "neutral, joy, sadness, anger",
         together=True,
     ),
     Fault(
         "an evaluation source has no labels",
         _no_labels,
-        "dataset.sources[2]: no turn has a label, and an evaluation source needs them",
+        "dataset.sources[2]: no turn has a label, but an evaluation source needs them",
     ),
     Fault(
         "`offset` leaves no dialogues",
@@ -265,20 +266,20 @@ FAULTS = (
     Fault(
         "a column does not exist",
         _missing_column,
-        "dataset.sources[1].uri: file://{folder}/dev.csv: no column has the text: name it in "
-        "`dataset.columns.text` (the file has: dialogue, speaker, said, label)",
+        "dataset.sources[1].uri: file://{folder}/dev.csv: no column contains the text: specify "
+        "it in `dataset.columns.text` (columns in the file: dialogue, speaker, said, label)",
     ),
     Fault(
         "an utterance exceeds the maximum prompt length",
         _long_utterance,
-        "model.maxPromptTokens: is 256, but 1 of 48 prompts are longer without any context "
+        "model.maxPromptTokens: is 256, but 1 of 48 prompts are longer even without context "
         "(the longest: dialogue extra-9 of source `extra`, 307 tokens): set 307 or more, or "
-        "divide the utterances",
+        "split the utterances",
     ),
     Fault(
         "two labels differ only in case",
         _ambiguous_labels,
-        "dataset.labels: `joy` and `Joy` are the same label: case is not compared",
+        "dataset.labels: `joy` and `Joy` are the same label: labels are not case-sensitive",
     ),
     Fault(
         "a label exceeds the maximum length of an answer",
@@ -314,9 +315,9 @@ FAULTS = (
     Fault(
         "the chat template opens a reasoning block",
         _reasoning,
-        "model.uri: the model's chat template opens a block of reasoning (`<think>`) before "
-        "each answer, and does not close it with `enable_thinking=False`: use a model that "
-        "answers at once, or a copy with another chat template",
+        "model.uri: the model's chat template opens a reasoning block (`<think>`) before each "
+        "answer, and does not close it with `enable_thinking=False`: use a model that answers "
+        "immediately, or a copy with another chat template",
     ),
     Fault(
         "the model does not exist",
@@ -333,47 +334,46 @@ FAULTS = (
     Fault(
         "the weights are pickled",
         _pickled_weights,
-        "model.uri: file://{folder}/model has no *.safetensors; pytorch_model.bin is there, "
-        "but only safetensors is read: convert it",
+        "model.uri: file://{folder}/model has no *.safetensors; it contains pytorch_model.bin, "
+        "but only safetensors is supported: convert it",
     ),
     Fault(
         "an adapter is in the same folder as the weights",
         _adapter,
-        "model.uri: file://{folder}/model has a model and an adapter (adapter_config.json): merge "
-        "the adapter into the model, or remove its files",
+        "model.uri: file://{folder}/model contains a model and an adapter "
+        "(adapter_config.json): merge the adapter into the model, or remove its files",
     ),
     Fault(
         "the model is quantized",
         _quantized,
-        "model.uri: the model is quantized (bitsandbytes, 4 bits): training writes whole "
-        "weights, so give the unquantized model",
+        "model.uri: the model is quantized (bitsandbytes, 4 bits): training writes "
+        "full-precision weights, so use the unquantized model",
         together=True,
     ),
     Fault(
         "the model is not a decoder",
         _encoder,
-        "model.uri: `model_type` t5 is not a decoder that this version of Transformers has: "
-        "use another model",
+        "model.uri: `model_type` t5 is not a decoder that this version of Transformers "
+        "supports: use another model",
     ),
     Fault(
         "the model requires custom code",
         _own_code,
-        "model.uri: the model (`model_type` chatglm) needs code of its own, which is never "
-        "run: use a model that Transformers supports",
+        "model.uri: the model (`model_type` chatglm) requires custom code, which is never run: "
+        "use a model that Transformers supports",
     ),
     Fault(
         "the model has too few positions",
         _few_positions,
-        "model.maxPromptTokens: is 256, and with 12 tokens of a completion the model has to "
-        "read 268: it can read 128; set at most 116",
+        "model.maxPromptTokens: is 256, and with 12 completion tokens the model needs a context "
+        "of 268, but it supports 128; set at most 116",
         together=True,
     ),
     Fault(
         "the engine does not support the model's layers",
         _linear_attention,
-        "selfPlay.engine: is Transformers, which cannot share the prompts of a model with "
-        "layers of the kind linear_attention (`model_type` qwen3_next): use VLLM, or another "
-        "model",
+        "selfPlay.engine: is Transformers, which cannot share prompts in a model with layers of "
+        "the type linear_attention (`model_type` qwen3_next): use VLLM, or another model",
     ),
     Fault(
         "`trainLayers` is too large for the model",
@@ -389,14 +389,13 @@ FAULTS = (
     Fault(
         "the tokenizer belongs to another model",
         _foreign_tokenizer,
-        "model.uri: the tokenizer has 512 tokens, and the model has 511: use the tokenizer "
-        "that belongs to the model",
+        "model.uri: the tokenizer has 512 tokens, but the model has 511: use the model's tokenizer",
     ),
     Fault(
         "the model has no tokenizer",
         _missing_tokenizer,
-        "model.uri: file://{folder}/model has no tokenizer (tokenizer.json, tokenizer.model "
-        "or vocab.json)",
+        "model.uri: file://{folder}/model contains no tokenizer (tokenizer.json, "
+        "tokenizer.model or vocab.json)",
     ),
     Fault(
         "the storage is not writable",
@@ -408,8 +407,8 @@ FAULTS = (
     Fault(
         "`publish` contains other files",
         _publish_into_other_files,
-        "publish: file://{folder}/shared has other files (thesis.tex): choose an empty place, or "
-        "remove them",
+        "publish: file://{folder}/shared contains other files (thesis.tex): choose an empty "
+        "destination, or remove them",
         together=True,
     ),
     Fault(
@@ -421,18 +420,18 @@ FAULTS = (
         "`publish` and the storage overlap",
         _publish_into_the_run,
         "publish: file://{folder}/storage and the run's folder, "
-        "file://{folder}/storage/default/checked-36f0499c, overlap: choose another place",
+        "file://{folder}/storage/default/checked-36f0499c, overlap: choose another destination",
     ),
     Fault(
         "`publish` is on the Hub, and there is no token",
         _publish_without_a_token,
-        "publish: hf://ann/emotions: the hub needs a token to write: set HF_TOKEN, or `hf auth "
-        "login`",
+        "publish: hf://ann/emotions: the Hub requires a token to write: set HF_TOKEN, or run "
+        "`hf auth login`",
     ),
     Fault(
         "the run needs several machines, but only one is available",
         _several_machines,
-        "resources.nodes: is 2, but this run has one machine: set 1, or run it on a cluster",
+        "resources.nodes: is 2, but this run uses one machine: set 1, or run it on a cluster",
         together=True,
     ),
     Fault(
@@ -443,7 +442,7 @@ FAULTS = (
     Fault(
         "the engine's device is a GPU, and there is none",
         _device_without_gpu,
-        "selfPlay.engineArgs.device: is cuda, but this machine has no GPU: leave `device` out",
+        "selfPlay.engineArgs.device: is cuda, but this machine has no GPU: omit `device`",
     ),
     Fault(
         "a rule across fields is violated",

@@ -102,8 +102,8 @@ def test_prompts_longer_than_the_positions(world: World, kind: str, name: str) -
     """A prompt of 256 tokens with a completion of 12."""
     assert lines(world, {"model_type": kind, name: 268}, GPT2) == []
     assert lines(world, {"model_type": kind, name: 267}, GPT2) == [
-        "model.maxPromptTokens: is 256, and with 12 tokens of a completion the model has to read "
-        "268: it can read 267; set at most 255"
+        "model.maxPromptTokens: is 256, and with 12 completion tokens the model needs a context "
+        "of 268, but it supports 267; set at most 255"
     ]
 
 
@@ -123,7 +123,7 @@ def test_dropout_is_fine(world: World, settings: dict[str, float]) -> None:
 
 def test_models_of_other_kinds(world: World) -> None:
     assert lines(world, {"model_type": "bart", "is_encoder_decoder": True}) == [
-        "model.uri: the model (`model_type` bart) is an encoder and a decoder: use a decoder"
+        "model.uri: the model (`model_type` bart) is an encoder-decoder: use a decoder-only model"
     ]
     rewarding = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
     assert lines(world, rewarding) == [
@@ -143,7 +143,7 @@ def test_known_models_with_code_of_their_own_are_fine(world: World) -> None:
 @pytest.mark.parametrize("kind", ["mamba", "recurrent_gemma", "zamba2"])
 def test_models_without_attention(world: World, kind: str) -> None:
     assert lines(world, {"model_type": kind}) == [
-        "selfPlay.engine: is Transformers, which cannot share the prompts of a model with layers "
+        "selfPlay.engine: is Transformers, which cannot share prompts in a model with layers "
         f"without attention (`model_type` {kind}): use VLLM, or another model"
     ]
     world.spec["selfPlay"] = {"engine": "VLLM"}
@@ -153,7 +153,7 @@ def test_models_without_attention(world: World, kind: str) -> None:
 
 def test_a_model_without_a_cache(world: World) -> None:
     assert lines(world, {"model_type": "openai-gpt"}) == [
-        "selfPlay.engine: is Transformers, which cannot share the prompts of a model with no cache "
+        "selfPlay.engine: is Transformers, which cannot share prompts in a model with no cache "
         "(`model_type` openai-gpt): use VLLM, or another model"
     ]
 
@@ -162,8 +162,8 @@ def test_a_model_without_a_cache(world: World) -> None:
 def test_layers_of_other_kinds_are_named(world: World, kind: str) -> None:
     config = {"model_type": "llama", "layer_types": [kind, "full_attention"]}
     assert lines(world, config) == [
-        f"selfPlay.engine: is Transformers, which cannot share the prompts of a model with layers "
-        f"of the kind {kind} (`model_type` llama): use VLLM, or another model"
+        "selfPlay.engine: is Transformers, which cannot share prompts in a model with layers of "
+        f"the type {kind} (`model_type` llama): use VLLM, or another model"
     ]
 
 

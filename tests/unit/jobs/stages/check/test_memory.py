@@ -83,9 +83,9 @@ def test_the_estimates_are_those_of_deepspeed(world: World) -> None:
 
 def test_a_model_that_training_cannot_hold(world: World) -> None:
     assert problems(on_gpus(world, 1), LARGE, gpus=(80 * GIB,)) == [
-        "model.uri: training of 8,190.7 million parameters (of 8,190.7 million in the model) needs "
-        "152.6 GiB of memory of each GPU by DeepSpeed's estimate, and there are 80.0 GiB: set "
-        "`training.lora` or `training.trainLayers`, or use a smaller model"
+        "model.uri: training of 8,190.7 million parameters (of 8,190.7 million in the model) "
+        "needs 152.6 GiB of memory of each GPU by DeepSpeed's estimate, but only 80.0 GiB are "
+        "available: set `training.lora` or `training.trainLayers`, or use a smaller model"
     ]
     adapters = ModelSize(LARGE.parameters, 87_000_000, LARGE.largest_layer, LARGE.cache_per_token)
     world.spec["training"]["lora"] = {"rank": 32}
@@ -101,9 +101,9 @@ def test_a_warm_start_that_one_gpu_cannot_hold(world: World) -> None:
     world.spec["warmStart"] = {"steps": 100}
     needed = LARGE.parameters * 2 + (LARGE.parameters - 2 * LARGE.largest_layer) * 16
     assert problems(world, LARGE, gpus=(80 * GIB,) * 8) == [
-        f"warmStart.steps: a warm start trains on one GPU, needs at least {needed / GIB:.1f} GiB "
-        "of its memory, and there are 80.0 GiB: set `training.lora` or `training.trainLayers`, use "
-        "a smaller model, or set 0"
+        f"warmStart.steps: a warm start trains on one GPU and needs at least {needed / GIB:.1f} "
+        "GiB of its memory, but it has 80.0 GiB: set `training.lora` or `training.trainLayers`, "
+        "use a smaller model, or set 0"
     ]
     assert problems(world, LARGE, gpus=(140 * GIB,) * 8) == []
     world.spec["training"]["lora"] = {"rank": 32}
@@ -127,9 +127,9 @@ def test_an_engine_that_cannot_hold_one_prompt(world: World) -> None:
     adapters = ModelSize(LARGE.parameters, 1_000_000, LARGE.largest_layer, LARGE.cache_per_token)
     world.spec["selfPlay"]["engineArgs"] = {"gpu_memory_utilization": 0.5}
     assert problems(world, adapters, gpus=(24 * GIB,)) == [
-        "selfPlay.engineArgs: the weights and the KV cache of a prompt of 268 tokens take 15.3 GiB "
-        "of each GPU, and the engine has 12.0 GiB (0.5 of 24.0 GiB): use a smaller model, larger "
-        "GPUs, or `tensor_parallel_size`"
+        "selfPlay.engineArgs: the weights and the KV cache of a prompt of 268 tokens take 15.3 "
+        "GiB of each GPU, but the engine has 12.0 GiB (0.5 of 24.0 GiB): use a smaller model, "
+        "larger GPUs, or `tensor_parallel_size`"
     ]
     world.spec["selfPlay"]["engineArgs"]["tensor_parallel_size"] = 2
     assert problems(world, adapters, gpus=(24 * GIB,)) == []
@@ -141,8 +141,8 @@ def test_the_kv_cache_of_vllm_on_a_cpu(world: World, monkeypatch: pytest.MonkeyP
     world.spec["model"]["maxPromptTokens"] = 16384
     size = ModelSize(1_000_000, 1_000_000, 1000, LARGE.cache_per_token)
     assert problems(world, size) == [
-        "model.maxPromptTokens: the KV cache of a prompt of 16396 tokens takes 4.5 GiB, and vLLM "
-        "has 2.0 GiB: set VLLM_CPU_KVCACHE_SPACE, or lower it"
+        "model.maxPromptTokens: the KV cache of a prompt of 16396 tokens takes 4.5 GiB, but "
+        "vLLM has 2.0 GiB: set VLLM_CPU_KVCACHE_SPACE, or lower it"
     ]
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "8")
     assert problems(world, size) == []
@@ -151,8 +151,8 @@ def test_the_kv_cache_of_vllm_on_a_cpu(world: World, monkeypatch: pytest.MonkeyP
 def test_a_model_that_the_main_memory_cannot_hold(world: World) -> None:
     lines = problems(world, LARGE, main=16 * GIB)
     assert lines[0] == (
-        "model.uri: the engine Transformers needs 30.6 GiB of main memory for 8,190.7 million "
-        "parameters, and there are 16.0 GiB: use a smaller model"
+        "model.uri: the Transformers engine needs 30.6 GiB of main memory for 8,190.7 million "
+        "parameters, but only 16.0 GiB are available: use a smaller model"
     )
     assert lines[1].startswith(
         "model.uri: training of 8,190.7 million parameters (of 8,190.7 million in the model) needs "
@@ -165,9 +165,9 @@ def test_the_check_compares_with_this_machine(
 ) -> None:
     monkeypatch.setattr(stage, "main_memory", lambda: 10 << 20)
     assert world.problems() == [
-        "model.uri: training of 0.9 million parameters (of 0.9 million in the model) needs "
-        "16 MiB of main memory by DeepSpeed's estimate, and there are 10 MiB: set `training.lora` "
-        "or `training.trainLayers`, or use a smaller model"
+        "model.uri: training of 0.9 million parameters (of 0.9 million in the model) needs 16 "
+        "MiB of main memory by DeepSpeed's estimate, but only 10 MiB are available: set "
+        "`training.lora` or `training.trainLayers`, or use a smaller model"
     ]
     monkeypatch.setattr(stage, "main_memory", lambda: GIB)
     assert world.problems() == []

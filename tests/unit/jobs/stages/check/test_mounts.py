@@ -33,7 +33,7 @@ a line of another format
         ("/work/results", None),
         ("/work/results/1", None),
         ("/workshop", None),
-        ("/dev/shm/runs", "a volume in memory"),
+        ("/dev/shm/runs", "an in-memory volume"),
         ("/with blank/runs", "the volume `a b`"),
         ("/both/runs", "the volume `top`"),
         ("/srv", None),
@@ -58,7 +58,7 @@ def test_only_folders_in_pods_are_looked_at(world: World, monkeypatch: pytest.Mo
     monkeypatch.delenv(ENV_PARENT)
     assert [problem.partition(" of the pod")[0] for problem in problems(world)] == [
         "storage.uri: file:///work/runs is in the volume `work`",
-        "publish: file:///dev/shm/model is in a volume in memory",
+        "publish: file:///dev/shm/model is in an in-memory volume",
     ]
     world.spec["storage"] = {"uri": "s3://bucket/runs"}
     world.spec["publish"] = "file:///work/results/model"

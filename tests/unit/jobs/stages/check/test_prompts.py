@@ -73,37 +73,35 @@ def test_tags_in_a_dialogue_are_not_those_of_the_template(chat: World) -> None:
 def test_a_template_that_refuses_a_message_is_named(chat: World) -> None:
     set_template(chat, "{{ raise_exception('Conversations must begin with the system') }}")
     assert chat.problems() == [
-        "model.prompts: the model's chat template refuses a message of the user: Conversations "
-        "must begin with the system"
+        "model.prompts: the model's chat template rejects a user message: Conversations must "
+        "begin with the system"
     ]
 
 
 def test_a_template_that_drops_the_message_is_named(chat: World) -> None:
     set_template(chat, "{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}")
-    assert chat.problems() == [
-        "model.prompts: the model's chat template leaves out the message of the user"
-    ]
+    assert chat.problems() == ["model.prompts: the model's chat template omits the user message"]
 
 
 def test_a_template_that_uses_a_missing_function_is_named(chat: World) -> None:
     set_template(chat, "{{ messages[0].content | unknown }}")
     (line,) = chat.problems()
-    assert line.startswith("model.prompts: the model's chat template refuses a message of the user")
+    assert line.startswith("model.prompts: the model's chat template rejects a user message")
 
 
 def test_a_label_with_the_end_of_an_answer_is_named(chat: World) -> None:
     chat.spec["model"]["promptTemplates"] = {"stopRecognizer": "ness"}
     assert chat.problems() == [
-        "dataset.labels: the answer `sadness` is read as no label: rename the label, and map it in "
-        "`dataset.labelMap`"
+        "dataset.labels: the answer `sadness` is parsed as no label: rename the label, and map "
+        "it in `dataset.labelMap`"
     ]
 
 
 def test_labels_that_are_the_same_in_an_answer_are_named_once(world: World) -> None:
     world.spec["dataset"]["labels"] = [*world.spec["dataset"]["labels"], "joy\ufe0f"]
     assert [line for line in world.problems() if line.startswith("dataset.labels")] == [
-        "dataset.labels: `joy` and `joy\ufe0f` are the same in an answer, where widths, blanks and "
-        "variants of a sign are not compared: rename one of them"
+        "dataset.labels: `joy` and `joy\ufe0f` are the same in an answer, where character "
+        "widths, spaces and character variants are ignored: rename one of them"
     ]
 
 
@@ -140,7 +138,7 @@ def test_the_responder_shows_the_utterance_that_it_answers(world: World) -> None
     respond = shown + "{{ intended | join(', ') }}"
     world.spec["model"] |= {"maxPromptTokens": 100, "promptTemplates": {"respond": respond}}
     (line,) = world.problems()
-    assert "utterances do not fit the responder's prompt, which answers them" in line
+    assert "utterances do not fit in the responder's prompt, which responds to them" in line
     most = line.rsplit(" set ", 1)[1].split()[0]
     world.spec["model"]["maxPromptTokens"] = int(most)
     assert world.problems() == []
@@ -154,7 +152,7 @@ def test_the_responder_needs_its_prompt_too(world: World) -> None:
     (line,) = world.problems()
     assert line.startswith(
         "model.maxPromptTokens: is 100, but the responder's prompt has "
-    ) and line.endswith(" tokens without any context: set " + line.rsplit(" set ", 1)[1])
+    ) and line.endswith(" tokens even without context: set " + line.rsplit(" set ", 1)[1])
     world.spec["selfPlay"] = {"roles": ["Recognizer"]}
     assert world.problems() == []
 

@@ -57,8 +57,8 @@ def test_a_model_of_another_evolution_is_not_replaced(
     store.put(f"{target}/model.safetensors", b"weights")
     world.spec["publish"] = target
     expected = (
-        f"publish: {target} has another model ({run}, generation 2): choose another place, or "
-        "remove that model"
+        f"publish: {target} contains another model ({run}, generation 2): choose another "
+        "destination, or remove that model"
     )
     assert world.problems() == ([] if is_fine else [expected])
     assert len(store.list(target)) == 2

@@ -159,7 +159,7 @@ def test_a_uri_that_cannot_be_a_path_is_found(world: World, path: str, field: st
         world.spec[path]["uri"] = uri
     (problem,) = world.problems()
     assert problem.startswith(f"{field}: {uri}")
-    assert problem.endswith("has a character that no path may have: fix the URI")
+    assert problem.endswith("contains a character that is not allowed in a path: fix the URI")
 
 
 def test_a_number_of_too_many_digits_is_found(world: World) -> None:
@@ -172,4 +172,4 @@ def test_a_number_of_too_many_digits_is_found(world: World) -> None:
     assert problem.startswith(
         f"dataset.sources[1].uri: file://{world.folder}/dev.csv line 2: `turn`"
     )
-    assert problem.endswith("it must be a whole number")
+    assert problem.endswith("it must be an integer")

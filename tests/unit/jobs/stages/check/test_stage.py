@@ -163,7 +163,7 @@ def test_the_process_reports_that_the_stages_are_not_installed(world: World) -> 
     done, message = run_stage(world, "-c", code)
     assert done.returncode == ExitCode.BAD_INPUT
     assert message == FailureMessage(
-        error="the stages need tokenizers, which is not installed: install the extra `jobs` "
+        error="the stages need tokenizers, which is not installed: install the `jobs` extra "
         "(`tools/uv sync --inexact --extra jobs` in the checkout)",
         kind="BadInput",
     )
@@ -183,7 +183,7 @@ def test_a_storage_that_cannot_be_opened_is_one_problem_among_others(
     assert str(caught.value).splitlines() == [
         "2 problems",
         "storage.uri: s3://bucket/runs: AWS_CA_BUNDLE is /nowhere/ca.pem, which does not exist: "
-        "fix the variable, or unset it",
+        "fix or unset the variable",
         f"dataset.sources[2].uri: file://{extra}: {extra} does not exist",
     ]
 

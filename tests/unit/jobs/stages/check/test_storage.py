@@ -64,7 +64,7 @@ def test_a_server_that_refuses_checksums(
     with PickyS3(Habit.CHECKSUMS, code=code, status=status, message=message) as server:
         reader, problems, _, _ = found(server.storage())
         assert problems == [
-            f"storage.checksums: is WhenSupported, but {server.endpoint} refuses requests with "
+            f"storage.checksums: is WhenSupported, but {server.endpoint} rejects requests with "
             f"checksums ({code}: {message.rstrip('.')}): set WhenRequired"
         ]
         assert reader.store.storage.checksums == "WhenRequired"  # the rest of the input is read
@@ -76,17 +76,19 @@ def test_a_server_that_refuses_checksums(
 def test_a_server_without_conditional_puts(s3: S3Server) -> None:
     with PickyS3(Habit.CONDITIONS) as server:
         assert found(server.storage())[1] == [
-            f"storage.uri: {server.endpoint} refuses conditional puts (If-None-Match), by which "
-            "two attempts of a stage are told apart (NotImplemented: A header you provided implies "
-            "functionality that is not implemented): use a server that has them"
+            f"storage.uri: {server.endpoint} rejects conditional writes (If-None-Match), which "
+            "selfemo needs to detect concurrent attempts of a stage (NotImplemented: A header "
+            "you provided implies functionality that is not implemented): use a server that "
+            "supports them"
         ]
 
 
 def test_a_server_that_ignores_conditions(s3: S3Server) -> None:
     with PickyS3(Habit.IGNORES_CONDITIONS) as server:
         assert found(server.storage())[1] == [
-            f"storage.uri: {server.endpoint} ignores the condition of a put (If-None-Match), by "
-            "which two attempts of a stage are told apart: use a server that keeps it"
+            f"storage.uri: {server.endpoint} ignores the condition of conditional writes "
+            "(If-None-Match), which selfemo needs to detect concurrent attempts of a stage: use "
+            "a server that supports it"
         ]
         assert server.objects == {}
 
@@ -94,9 +96,9 @@ def test_a_server_that_ignores_conditions(s3: S3Server) -> None:
 def test_a_server_without_conditional_replacements(s3: S3Server) -> None:
     with PickyS3(Habit.REPLACEMENTS) as server:
         assert found(server.storage())[1] == [
-            f"storage.uri: {server.endpoint} refuses conditional puts (If-Match), by which a late "
-            "attempt cannot replace the best model (NotImplemented: If-Match is not implemented): "
-            "use a server that has them"
+            f"storage.uri: {server.endpoint} rejects conditional writes (If-Match), which "
+            "prevent a late attempt from replacing the best model (NotImplemented: If-Match is "
+            "not implemented): use a server that supports them"
         ]
         assert server.objects == {}
 
@@ -124,7 +126,7 @@ def test_a_server_that_does_not_delete_cannot_keep_the_best_alone(s3: S3Server, 
         _, (problem,), warnings, _ = found(server.storage(keep=keep))
     assert warnings == []
     assert problem.startswith(f"storage.keep: is {keep}, but objects may not be removed from s3://")
-    assert problem.endswith(" (AccessDenied: No): grant that right, or set All")
+    assert problem.endswith(" (AccessDenied: No): grant that permission, or set All")
 
 
 def test_a_missing_bucket_is_a_problem(s3: S3Server) -> None:
@@ -132,7 +134,7 @@ def test_a_missing_bucket_is_a_problem(s3: S3Server) -> None:
     _, (problem,), _, _ = found(storage)
     assert problem == (
         f"storage.uri: s3://nowhere/runs/default/run/check at {s3.endpoint}: NoSuchBucket: The "
-        "specified bucket does not exist: make the bucket, or fix the URI"
+        "specified bucket does not exist: create the bucket, or fix the URI"
     )
 
 
@@ -151,7 +153,7 @@ def test_a_server_that_is_away_is_not_a_problem(s3: S3Server, tmp_path: Path) ->
         storage = s3.storage(tmp_path.name, endpoint=proxy.endpoint, maxAttempts=1)
         reader, problems, _, (line,) = found(storage)
     assert problems == []
-    assert "S3 answers SlowDown (503) after all retries; run the same command again" in line
+    assert "S3 responded with SlowDown (503) after all retries; run the same command again" in line
     assert not reader.reads_s3
 
 
@@ -198,6 +200,6 @@ def test_an_input_on_s3_is_read_in_the_same_way(world: World, s3: S3Server, tmp_
         assert not list((world.folder / "work").rglob("*.safetensors"))
         store.put(join(storage.uri, "model", "model.safetensors"), b"cut")
         assert world.problems() == [
-            f"model.uri: {storage.uri}/model: model.safetensors is cut off or not safetensors: "
+            f"model.uri: {storage.uri}/model: model.safetensors is truncated or not safetensors: "
             "download it again"
         ]

@@ -138,14 +138,14 @@ def test_nothing_of_others_is_replaced(tmp_path: Path, what: str) -> None:
         (tmp_path / "other" / "to" / "selfemo.json").write_text(json.dumps(description))
         (tmp_path / "other" / "to").rename(folder)
         message = (
-            "has another model (default/other-00000000, generation 3): choose another place, or "
-            "remove that model"
+            "contains another model (default/other-00000000, generation 3): choose another "
+            "destination, or remove that model"
         )
     else:
         folder.mkdir()
         name = "notes.txt" if what == "files" else "model.safetensors"
         (folder / name).write_text("of somebody")
-        message = f"has other files ({name}): choose an empty place, or remove them"
+        message = f"contains other files ({name}): choose an empty destination, or remove them"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     copies = Copies(tmp_path)
     with pytest.raises(BadInput) as caught:
@@ -168,7 +168,7 @@ def test_a_run_that_was_made_again_replaces_its_model(tmp_path: Path) -> None:
 
 def test_a_place_in_the_run_is_refused(tmp_path: Path) -> None:
     copies = Copies(tmp_path, publish=f"{tmp_path.as_uri()}/store/default")
-    with pytest.raises(BadInput, match=r"`publish`: .* overlap: choose another place"):
+    with pytest.raises(BadInput, match=r"`publish`: .* overlap: choose another destination"):
         copies.run.settle()
 
 
@@ -224,8 +224,8 @@ def test_the_program_copies_to_the_hub(tmp_path: Path) -> None:
         assert done.returncode == ExitCode.BAD_INPUT
         message = json.loads((tmp_path / "message").read_text())
         assert message["error"] == (
-            "`publish`: hf://me/emotions: the hub needs a token to write: set HF_TOKEN, or `hf "
-            "auth login`"
+            "`publish`: hf://me/emotions: the Hub requires a token to write: set HF_TOKEN, or "
+            "run `hf auth login`"
         )
         for _ in range(2):
             done = start(HF_TOKEN=TOKEN)

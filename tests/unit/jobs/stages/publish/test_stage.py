@@ -288,7 +288,9 @@ def test_a_copy_that_fails_loses_nothing_and_is_made_after_the_fix(
     assert run.status.phase == "Failed"
     assert (run.status.generation, run.status.stage) == (1, Stage.PUBLISH)
     (problem,) = problems
-    assert str(problem).startswith(f"`publish`: {place.target} has other files (notes.txt): choose")
+    assert str(problem).startswith(
+        f"`publish`: {place.target} contains other files (notes.txt): choose"
+    )
     assert list(run.models()) == [1]
     best, _ = read_best_manifest(run.store, best_uri(run.run_uri))
     assert best.generation == 1

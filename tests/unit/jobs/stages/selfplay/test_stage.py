@@ -392,7 +392,7 @@ def test_a_source_that_changes_while_it_is_read_is_read_again_by_the_next_attemp
         return sources
 
     monkeypatch.setattr(stage, "read_sources", slow)
-    with pytest.raises(Unavailable, match=r"train\.csv was changed while it was read; run the"):
+    with pytest.raises(Unavailable, match=r"train\.csv changed while it was read; run the"):
         run(config_for(dialogues=1))
 
 

@@ -110,10 +110,10 @@ def test_json_lines_are_as_they_are(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "no stage of demo has begun"),
-        (("--stage", "Train"), "demo: Train has not begun: `selfemo status demo` prints where"),
-        (("--generation", "3"), "demo: no stage of generation 3 has begun"),
-        (("--stage", "Train", "--generation", "3"), "demo: Train of generation 3 has not begun"),
+        ((), "no stage of demo has started"),
+        (("--stage", "Train"), "demo: Train has not started: `selfemo status demo` shows its"),
+        (("--generation", "3"), "demo: no stage of generation 3 has started"),
+        (("--stage", "Train", "--generation", "3"), "demo: Train of generation 3 has not started"),
     ],
 )
 def test_nothing_to_print(run: Run, options: tuple[str, ...], message: str) -> None:

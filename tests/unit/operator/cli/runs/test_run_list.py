@@ -72,7 +72,7 @@ def test_a_namespace_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert re.fullmatch(
-        r"selfemo list: \S*: Permission denied: give this user \(\d+\) the right, .*\n",
+        r"selfemo list: \S*: Permission denied: grant this user \(\d+\) permission, .*\n",
         done.stderr,
     )
 
@@ -187,7 +187,7 @@ def test_a_run_is_named_by_its_file_or_its_name(state: Path, file: Path) -> None
     [
         ("dmo", "there is no run `dmo` below STATE: did you mean `demo`?"),
         ("team/dmo", "there is no run `team/dmo` below STATE: did you mean `team/demo`?"),
-        ("zebra", "there is no run `zebra` below STATE: `selfemo list` prints the runs there"),
+        ("zebra", "there is no run `zebra` below STATE: `selfemo list` lists the runs there"),
         ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
         ("two", "there is no run `two` below STATE: did you mean"),
     ],
@@ -211,14 +211,15 @@ def test_a_name_in_several_namespaces_is_not_guessed(state: Path) -> None:
 def test_a_file_with_several_evolutions_does_not_name_a_run(state: Path, file: Path) -> None:
     file.write_text(file.read_text() + "---\n" + file.read_text().replace("demo", "other"))
     assert selfemo(state, "status", str(file)).err == (
-        f"selfemo status: {file} has several evolutions: give the name of one: demo, other\n"
+        f"selfemo status: {file} contains several evolutions: specify the name of one: demo, "
+        "other\n"
     )
 
 
 def test_a_run_that_has_not_begun(state: Path, file: Path) -> None:
     assert selfemo(state, "status", str(file)).err == (
-        f"selfemo status: there is no run in {state}/default/demo: start it with "
-        f"`selfemo run {file}`, or name its state folder with --state\n"
+        f"selfemo status: there is no run in {state}/default/demo: start it with `selfemo run "
+        f"{file}`, or specify its state folder with --state\n"
     )
 
 

@@ -71,13 +71,13 @@ def test_a_run_is_stopped(run: Run) -> None:
     assert read_owner(run.folder).pid == process.pid  # type: ignore[union-attr]
     outcome = run.stop()
     assert outcome.code == 0
-    assert outcome.out == "demo is stopped: the same `selfemo run` command continues it\n"
+    assert outcome.out == "demo is stopped: run the same `selfemo run` command to continue\n"
     assert not is_active(run.folder)
     assert process.wait(10) == 143
 
 
 def test_a_run_that_does_not_run(run: Run) -> None:
-    assert run.stop().out == "demo does not run: there is nothing to stop\n"
+    assert run.stop().out == "demo is not running: there is nothing to stop\n"
     content = json.loads(run.stop("-o", "json").out)
     assert content == {"name": "demo", "stopped": False, "state": str(run.folder)}
 
@@ -92,7 +92,7 @@ def test_a_run_that_takes_too_long(run: Run) -> None:
     outcome = run.stop("--timeout", "0.3")
     assert outcome.code == 75
     assert outcome.err.startswith(
-        f"selfemo stop: process {process.pid} has not ended after 0.3 s: its stage may still save"
+        f"selfemo stop: process {process.pid} has not ended after 0.3 s: its stage may still be"
     )
     assert process.poll() is None
 
@@ -101,7 +101,7 @@ def test_a_program_of_the_user_is_not_ended(run: Run) -> None:
     process = run.start(program="python")
     outcome = run.stop()
     assert outcome.code == 2
-    assert f"is run by a program of yours (python, process {process.pid})" in outcome.err
+    assert f"is run by another program (python, process {process.pid})" in outcome.err
     assert process.poll() is None
 
 

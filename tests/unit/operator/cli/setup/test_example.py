@@ -28,9 +28,8 @@ def test_the_demo_comes_with_its_dialogues(folder: Path) -> None:
     outcome = invoke("selfemo", "init", "--example", "demo")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        "demo.yaml is written. Next:\n"
-        "  selfemo check demo.yaml --data demo=demo\n"
-        "  selfemo run demo.yaml --data demo=demo\n"
+        "Wrote demo.yaml. Next:\n  selfemo check demo.yaml --data demo=demo\n  selfemo run "
+        "demo.yaml --data demo=demo\n"
     )
     copied = {file.name: file.read_bytes() for file in (folder / "demo").iterdir()}
     assert copied == {f.name: f.read_bytes() for f in (ROOT / "examples" / "demo").iterdir()}
@@ -40,9 +39,8 @@ def test_the_demo_comes_with_its_dialogues(folder: Path) -> None:
 def test_the_next_commands_have_quotes(folder: Path) -> None:
     outcome = invoke("selfemo", "init", "my runs/a b.yaml", "--example", "demo")
     assert outcome.out == (
-        "my runs/a b.yaml is written. Next:\n"
-        "  selfemo check 'my runs/a b.yaml' --data 'demo=my runs/demo'\n"
-        "  selfemo run 'my runs/a b.yaml' --data 'demo=my runs/demo'\n"
+        "Wrote my runs/a b.yaml. Next:\n  selfemo check 'my runs/a b.yaml' --data 'demo=my "
+        "runs/demo'\n  selfemo run 'my runs/a b.yaml' --data 'demo=my runs/demo'\n"
     )
     assert (folder / "my runs" / "demo").is_dir()
 
@@ -70,7 +68,9 @@ def test_nothing_is_replaced(existing: str, folder: Path) -> None:
     (folder / existing).write_text("mine")
     outcome = invoke("selfemo", "init", "--example", "demo")
     assert outcome.code == 2
-    assert outcome.err == (f"selfemo init: {existing} exists: name another file, or remove it\n")
+    assert outcome.err == (
+        f"selfemo init: {existing} already exists: choose another file, or remove it\n"
+    )
     assert [path.name for path in folder.iterdir()] == [existing]
 
 
@@ -79,7 +79,7 @@ def test_an_unknown_example_and_other_options() -> None:
     assert outcome.err == "selfemo init: there is no example `dmeo`: did you mean `demo`?\n"
     outcome = invoke("selfemo", "init", "--example", "demo", "--preset", "MELD")
     assert outcome.code == 2
-    assert outcome.err.startswith("selfemo init: --example copies a whole file")
+    assert outcome.err.startswith("selfemo init: --example copies a complete file")
 
 
 def test_the_crd_is_printed() -> None:

@@ -37,9 +37,8 @@ def test_the_default_file(folder: Path) -> None:
     outcome = init()
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        "evolution.yaml is written. Next:\n"
-        "  selfemo check evolution.yaml --data data=data\n"
-        "  selfemo run evolution.yaml --data data=data\n"
+        "Wrote evolution.yaml. Next:\n  selfemo check evolution.yaml --data data=data\n  "
+        "selfemo run evolution.yaml --data data=data\n"
     )
     evolution = load_evolution(folder / "evolution.yaml")
     assert (evolution.metadata.name, evolution.spec.recipe) == ("evolution", RECIPES[0])
@@ -61,7 +60,7 @@ def test_nothing_is_replaced(folder: Path) -> None:
     (folder / "a.yaml").write_text("mine")
     outcome = init("a.yaml", "--preset", "MELD")
     assert outcome.code == 2
-    assert outcome.err == "selfemo init: a.yaml exists: name another file, or remove it\n"
+    assert outcome.err == "selfemo init: a.yaml already exists: choose another file, or remove it\n"
     assert (folder / "a.yaml").read_text() == "mine"
     assert not (folder / ".selfemo").exists()
 
@@ -130,12 +129,15 @@ def test_the_demo_can_be_checked_as_it_is_written(folder: Path) -> None:
     ("words", "message"),
     [
         (("--preset", "MLD"), "there is no published dataset `MLD`: did you mean `MELD`?"),
-        (("--preset", "x"), "no published dataset `x`; there are MELD, EmoryNLP, IEMOCAP"),
+        (
+            ("--preset", "x"),
+            "no published dataset `x`; available datasets: MELD, EmoryNLP, IEMOCAP",
+        ),
         (("--recipe", "smal-v1"), "spec.recipe: there is no recipe `smal-v1`; available:"),
         (("--labels", "joy,joy"), "spec.dataset: `labels` must not contain duplicates"),
         (("--labels", "a,b:c"), "spec.dataset.labels[1]"),
         (("--model", "qwen"), "spec.model.uri: "),
-        (("--data", "file.csv"), "--data file.csv: is a file: name the folder"),
+        (("--data", "file.csv"), "--data file.csv is a file: specify the folder"),
     ],
 )
 def test_a_wrong_option_writes_nothing(words: tuple[str, ...], message: str, folder: Path) -> None:
@@ -167,16 +169,16 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     [
         (
             "hf://o/n/train.csv",
-            "must be hf://owner/name, perhaps with `?config=` or `?revision=`. To",
+            "must be hf://owner/name, optionally with `?config=` or `?revision=`. To",
         ),
         ("hf://o/n/a/*.csv?split=train", "must be hf://owner/name"),
         ("hf://o", "must be hf://owner/name"),
         (
             "hf://o/n?splits=train",
-            "after `?` there may be `split`, `config` and `revision`, each on",
+            "only `split`, `config` and `revision` are allowed after `?`, each on",
         ),
-        ("hf://o/n?config=a&config=b", "after `?` there may be"),
-        ("hf://o/n?config=", "after `?` there may be"),
+        ("hf://o/n?config=a&config=b", "only `split`, `config`"),
+        ("hf://o/n?config=", "only `split`, `config`"),
     ],
 )
 def test_a_uri_of_the_hub_must_name_a_dataset(data: str, message: str, folder: Path) -> None:
@@ -196,7 +198,7 @@ def test_it_asks_in_a_terminal(folder: Path) -> None:
         s.type(b"talks\n")
         s.wait("Labels")
         s.type(b"glad, sad\n")
-        s.wait("a.yaml is written")
+        s.wait("Wrote a.yaml")
         assert s.end() == 0
     spec = load_evolution(folder / "a.yaml").spec
     assert (spec.model.uri, spec.dataset.labels) == ("hf://Qwen/Qwen3-0.6B", ["glad", "sad"])
