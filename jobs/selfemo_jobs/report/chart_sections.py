@@ -164,7 +164,7 @@ def _signs(data: ReportData) -> ChartSection | None:
         else ""
     )
     return ChartSection(
-        "Signs of collapse",
+        "Collapse indicators",
         "The known failures of training without labels: one emotion for all utterances, a label "
         "distribution far from generation 0's, the same response each time, and groups without "
         f"variance.{tinted}",

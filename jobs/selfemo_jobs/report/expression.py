@@ -10,10 +10,10 @@ from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.types import Change, ChartSection, Point, ReportData, Series
 from selfemo_jobs.runtime.run_reader import StageRecord
 
-_RESPONSES, _HUMANS = "responses", "real turns"
+_RESPONSES, _HUMANS = "responses", "human turns"
 _HEAD = (
     "generation",
-    "read as intended",
+    "classified as intended",
     "over generation 0",
     "over the best before",
     "consistency",
@@ -56,28 +56,28 @@ def expression_section(data: ReportData) -> ChartSection | None:
     if not scores:
         return None
     series = _series(scores)
-    charts = [line_chart(series, title="Responses read as intended, by generation")]
+    charts = [line_chart(series, title="Responses classified as intended, by generation")]
     captions = ["by generation"]
     changes = _by_emotion(data)
     if changes:
         first, last = "generation 0", f"generation {max(scores)}"
-        title = "Responses read as intended, by emotion"
+        title = "Responses classified as intended, by emotion"
         charts.append(dumbbell_chart(changes, title=title, first=first, last=last))
         captions.append("by emotion")
     last_score = scores[max(scores)]
     limit = (
-        f" It reads {last_score.human:.3f} of {last_score.human_turns} real turns as their own "
-        "label, as the mean over the emotions: this is what is within reach."
+        f" It classifies {last_score.human:.3f} of {last_score.human_turns} human turns as their "
+        "own label, as the mean over the emotions: an upper bound."
         if last_score.human is not None
         else ""
     )
     return ChartSection(
         "Expression",
         f"The responder answered {last_score.responses // max(1, len(data.labels))} contexts of "
-        f"{last_score.source} once for each emotion. The baseline's model, which is frozen, read "
-        "the responses. The first column is the share that it reads as the intended emotion, with "
-        f"a bootstrap 95 % interval over dialogues.{limit} All generations answer the same "
-        "contexts, so the intervals of the changes are paired. No decision follows from this.",
+        f"{last_score.source} once for each emotion. The frozen baseline model classified the "
+        "responses. The first column is the fraction classified as the intended emotion, with a "
+        f"bootstrap 95% interval over dialogues.{limit} All generations answer the same contexts, "
+        "so the intervals of the changes are paired. No decision depends on this.",
         tuple(charts),
         _HEAD,
         tuple(_row(generation, score) for generation, score in sorted(scores.items())),
@@ -88,7 +88,7 @@ def expression_section(data: ReportData) -> ChartSection | None:
 
 
 def _series(scores: Mapping[int, ExpressionScore]) -> list[Series]:
-    """Return the share of responses, and of real turns, by generation."""
+    """Return the fraction of responses, and of human turns, by generation."""
     ordered = sorted(scores.items())
     responses = Series(
         _RESPONSES,

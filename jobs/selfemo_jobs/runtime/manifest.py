@@ -136,7 +136,7 @@ def rerun_advice(uri: str) -> str:
     """
     match = _STAGE_FOLDER.match(uri)
     folder = match[1] if match else uri.rsplit("/", 1)[0]
-    return f"delete the folder {folder}, and give the same command again"
+    return f"delete the folder {folder}, and run the same command again"
 
 
 def wrong_rows(problem: str, uri: str) -> WrongRows:

@@ -299,7 +299,7 @@ def test_expression_has_a_section_where_the_responder_plays(store: Store) -> Non
     text = "".join(page.text.split("\n"))
     row = ["3", "0.3600 [0.310, 0.410]", "+0.0600 [+0.020, +0.100]", "", "0.620", "0.710", "9.5"]
     assert "".join([*row, "0.040", "0.980"]) in text
-    assert "It reads 0.550 of 240 real turns as their own label" in page.text
+    assert "It classifies 0.550 of 240 human turns as their own label" in page.text
     assert "answered 36 contexts of dev once for each emotion" in page.text
     # generation 0 alone has nothing to compare by emotion
     first = [r for r in with_responder(records) if r.manifest.generation == 0]

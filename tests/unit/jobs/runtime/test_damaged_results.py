@@ -269,7 +269,7 @@ def test_rows_that_a_stage_cannot_use_go_with_the_folder_that_the_message_names(
     assert caught.value.stage is Stage.SCORE
     message = str(caught.value)
     assert message.startswith("row 1 is wrong: delete the folder ")
-    folder = message.partition("delete the folder ")[2].partition(", and give the same command")[0]
+    folder = message.partition("delete the folder ")[2].partition(", and run the same command")[0]
     shutil.rmtree(file_path(folder))
     with pytest.raises(DamagedResult) as caught:
         program.run(generation.config(Stage.FLYWHEEL))

@@ -299,7 +299,7 @@ def test_column_of_another_type_is_named(make_flywheel: Configure, tmp_path: Pat
 def test_rows_that_are_there_twice_are_named(make_flywheel: Configure, tmp_path: Path) -> None:
     rows = table([Group("a"), Group("b", label="fear")])
     config = make_flywheel(write_stage(tmp_path / "score", [rows, rows]))
-    advice = rf"delete the folder file://{tmp_path}/score, and give the same command again$"
+    advice = rf"delete the folder file://{tmp_path}/score, and run the same command again$"
     with pytest.raises(BadInput, match=rf"group a has member 0 twice: .*: {advice}"):
         run(config)
 

@@ -272,7 +272,7 @@ def test_a_truncated_part_is_refused(config: StageConfig) -> None:
     generation = config.output.rsplit("/", 1)[0]
     assert re.fullmatch(
         rf"{generation}/selfplay/part-00001.parquet is not a whole Parquet file \(.*\): delete the "
-        rf"folder {generation}, and give the same command again",
+        rf"folder {generation}, and run the same command again",
         str(caught.value),
     )
 
