@@ -216,7 +216,7 @@ def _describe(folder: Path, labels: Sequence[str], options: WarmStartOptions) ->
 def _dev_scores(
     model: Path, dialogues: Sequence[Dialogue], labels: Sequence[str], options: WarmStartOptions
 ) -> dict[str, object]:
-    """Return the weighted F1 of a model on labeled dialogues, with its 95 % interval."""
+    """Return the weighted F1 of a model on labeled dialogues, with its 95% interval."""
     from selfemo_jobs.inference.evaluate_model import evaluate_model
 
     score = evaluate_model(

@@ -243,7 +243,7 @@ def bootstrap_interval(
     *,
     f1: Callable[[NDArray[Any]], NDArray[np.float64]] = weighted_f1,
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the weighted F1.
+    """Return the 95% bootstrap interval of the weighted F1.
 
     Parameters
     ----------

@@ -46,9 +46,9 @@ class Gain:
     gain: float
     """The F1 of the second model minus that of the first, from -1 to 1."""
     low: float
-    """The lower end of the 95 % interval of the gain."""
+    """The lower end of the 95% interval of the gain."""
     high: float
-    """The upper end of the 95 % interval of the gain."""
+    """The upper end of the 95% interval of the gain."""
 
 
 def gain_between(
@@ -106,7 +106,7 @@ def paired_gain(
     *,
     f1: Callable[[NDArray[Any]], NDArray[np.float64]] = weighted_f1,
 ) -> Gain:
-    """Return the gain with its 95 % paired bootstrap interval.
+    """Return the gain with its 95% paired bootstrap interval.
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def _dataset(dataset: DatasetSpec | None, source: str) -> dict[str, str]:
 
 
 def _interval(score: SourceScore) -> dict[str, Any]:
-    """Return the 95 % confidence interval of the weighted F1 as arguments of the metric."""
+    """Return the 95% confidence interval of the weighted F1 as arguments of the metric."""
     if score.weighted_f1_low is None or score.weighted_f1_high is None:
         return {}
     return {"interval95": [_rounded(score.weighted_f1_low), _rounded(score.weighted_f1_high)]}

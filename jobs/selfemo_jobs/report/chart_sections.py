@@ -50,7 +50,7 @@ def _f1(data: ReportData) -> ChartSection | None:
     goal = " The dashed line is the goal." if data.goal is not None else ""
     return ChartSection(
         "Weighted F1",
-        "By generation and evaluation dataset, with bootstrap 95 % intervals. "
+        "By generation and evaluation dataset, with bootstrap 95% intervals. "
         f"{data.selection_dataset} is the selection dataset, which decides the best generation."
         f"{weighting} Hollow marks are rolled back or not better; crosses are collapsed.{goal}",
         (

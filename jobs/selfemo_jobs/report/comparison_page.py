@@ -51,7 +51,7 @@ def _charts(comparison: Comparison) -> list[ChartSection]:
     return [
         ChartSection(
             f"F1 on {name} by generation",
-            "Weighted F1 of every generation, with bootstrap 95 % intervals. "
+            "Weighted F1 of every generation, with bootstrap 95% intervals. "
             "The table has all values.",
             (line_chart(series, title=f"Weighted F1 on {name} by generation"),),
             *series_table(series),

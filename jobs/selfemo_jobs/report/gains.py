@@ -28,9 +28,9 @@ class ShownGain:
 
     value: float
     low: float | None = None
-    """The lower end of the paired 95 % interval; None without an interval."""
+    """The lower end of the paired 95% interval; None without an interval."""
     high: float | None = None
-    """The upper end of the paired 95 % interval; None without an interval."""
+    """The upper end of the paired 95% interval; None without an interval."""
     other_utterances: bool = False
     """Whether the two models answered different utterances, so that this is not a gain."""
 

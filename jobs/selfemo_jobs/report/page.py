@@ -92,7 +92,7 @@ def _cards(data: ReportData) -> Iterator[Card]:
         if score:
             low, high = score.weighted_f1_low, score.weighted_f1_high
             interval = (
-                "" if low is None or high is None else f"95 % interval {low:.3f} to {high:.3f}"
+                "" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f}"
             )
             yield f"F1 on {name}, generation {data.best}", f"{score.weighted_f1:.4f}", interval
     if compared:
@@ -122,4 +122,4 @@ def _interval(gain: ShownGain) -> str:
         return OTHER_UTTERANCES
     if gain.low is None or gain.high is None:
         return "over generation 0"
-    return f"over generation 0, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+    return f"over generation 0, 95% interval {gain.low:+.3f} to {gain.high:+.3f}"

@@ -24,9 +24,9 @@ class Point:
     """The generation, or the step of the warm start."""
     value: float
     low: float | None = None
-    """The lower end of the 95 % interval; None without an interval."""
+    """The lower end of the 95% interval; None without an interval."""
     high: float | None = None
-    """The upper end of the 95 % interval; None without an interval."""
+    """The upper end of the 95% interval; None without an interval."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def line_chart(
     height: float = 300,
     axis: str = "generation",
 ) -> Markup:
-    """Return a line chart over generations or steps, with the 95 % intervals of the points.
+    """Return a line chart over generations or steps, with the 95% intervals of the points.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def _names(frame: Frame, series: Sequence[Series], goal: float | None) -> str:
 def _tooltip(name: str, p: Point, axis: str) -> str:
     """Return series, generation or step, value and interval of a point."""
     known = p.low is not None and p.high is not None
-    interval = f" (95 % interval {p.low:.3f} to {p.high:.3f})" if known else ""
+    interval = f" (95% interval {p.low:.3f} to {p.high:.3f})" if known else ""
     return f"{name}{', ' if name else ''}{axis} {p.generation}: {p.value:.4f}{interval}"
 
 

@@ -15,7 +15,7 @@ from selfemo_api.seeds import derive_seed
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.inference.responses import reply_speaker
 
-#: The most responses. With 512 the 95 % interval of a share reaches about 0.04 to each side, which
+#: The most responses. With 512 the 95% interval of a share reaches about 0.04 to each side, which
 #: is less than the gains that are looked for, and a GPU generates them in seconds.
 MOST_RESPONSES = 512
 #: The most responses for each labeled utterance of the source. On a CPU, a response takes about six

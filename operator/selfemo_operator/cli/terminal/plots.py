@@ -23,7 +23,7 @@ _ASCII_MARKS = ("o", "x", "*", "-", "|", "#")
 
 @dataclass(frozen=True)
 class F1Plot:
-    """Weighted F1 with its 95 % interval: a line for each generation, all on one scale."""
+    """Weighted F1 with its 95% interval: a line for each generation, all on one scale."""
 
     points: tuple[GenerationRecord, ...]
     """The generations that have an F1."""

@@ -140,7 +140,7 @@ def generation_table(
     evolution
         The evolution with its status.
     intervals
-        Show the 95 % interval of each F1. Without intervals the table is much narrower.
+        Show the 95% interval of each F1. Without intervals the table is much narrower.
     newest
         How many of the last generations are shown. None: all of the history.
     """
@@ -208,7 +208,7 @@ def _score_cells(
     by_sets
         Whether the table has the figures of sets of labels for this dataset.
     intervals
-        Show the 95 % interval of the F1.
+        Show the 95% interval of the F1.
     """
     score = next((s for s in record.scores if s.source == source), None)
     if score is None:
@@ -229,7 +229,7 @@ def _expression_cell(record: GenerationRecord, *, intervals: bool) -> str:
 
 
 def format_expression(score: ExpressionScore, *, interval: bool = True) -> str:
-    """Return the share of responses read as intended, with its 95 % interval if there is one.
+    """Return the share of responses read as intended, with its 95% interval if there is one.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def format_expression(score: ExpressionScore, *, interval: bool = True) -> str:
 
 
 def format_f1(score: SourceScore) -> str:
-    """Return weighted F1 with its 95 % interval, if the score has one.
+    """Return weighted F1 with its 95% interval, if the score has one.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def interval(
     resamples: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the weighted F1, by the bootstrap over dialogues."""
+    """Return the 95% interval of the weighted F1, by the bootstrap over dialogues."""
     k, dialogues = len(by_label), int(dialogue.max()) + 1
     cells = (dialogue * k + gold) * k + predicted
     counts = np.bincount(cells, minlength=dialogues * k * k).reshape(dialogues, k, k)
