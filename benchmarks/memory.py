@@ -50,7 +50,7 @@ from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.runtime.tables import decode_table, encode_table
 from selfemo_jobs.stages.score.candidate_groups import find_groups
 from selfemo_jobs.stages.score.score_summary import merge_summaries
-from selfemo_jobs.stages.score.scoring import JudgeReadings, score_candidates
+from selfemo_jobs.stages.score.scoring import JudgePredictions, score_candidates
 from selfemo_jobs.stages.selfplay.episodes import (
     SourceDialogues,
     parts_of_shard,
@@ -164,7 +164,7 @@ def score(folder: Path, *, whole: bool) -> None:
         groups = find_groups(table, GROUP, file.name)
         shapes = (len(groups.recognizer), SAMPLES), (len(groups.responder), GROUP, SAMPLES)
         drawn = [1 << chance.integers(0, len(MELD), shape) for shape in shapes]
-        readings = JudgeReadings(*(masks.astype(mask_dtype(len(MELD))) for masks in drawn))
+        readings = JudgePredictions(*(masks.astype(mask_dtype(len(MELD))) for masks in drawn))
         scored = score_candidates(
             table, readings, labels=MELD, reward=RewardSpec(), group_size=GROUP, seed=number
         )

@@ -13,7 +13,7 @@ from selfemo_api.stages import Stage
 
 
 @dataclass(frozen=True)
-class Sign:
+class CollapseIndicator:
     """One value, and the threshold at which the run has collapsed."""
 
     name: str
@@ -38,13 +38,13 @@ class Sign:
         return f"{self.name} is {self.value:.3f}, {word} {self.bound:g}"
 
 
-def stage_signs(
+def stage_indicators(
     stage: Stage,
     metrics: Mapping[str, float],
     bounds: CollapseBounds,
     *,
     imitation: bool = False,
-) -> list[Sign]:
+) -> list[CollapseIndicator]:
     """Return the collapse indicators in the metrics of SelfPlay or Score; none for other stages.
 
     Parameters
@@ -62,18 +62,20 @@ def stage_signs(
     Examples
     --------
     >>> metrics = {ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: 0.99}
-    >>> [str(sign) for sign in stage_signs(Stage.SCORE, metrics, CollapseBounds())]
+    >>> [str(indicator) for indicator in stage_indicators(Stage.SCORE, metrics, CollapseBounds())]
     ["the fraction of the responder's groups without variance is 0.990, above 0.98"]
     """
     if stage is Stage.SELF_PLAY and SelfPlayMetric.DIVERSITY in metrics:
         value = metrics[SelfPlayMetric.DIVERSITY]
-        return [Sign("response diversity", value, bounds.min_diversity, True)]
+        return [CollapseIndicator("response diversity", value, bounds.min_diversity, True)]
     if stage is Stage.SCORE:
-        return _variance_signs(metrics, bounds.max_zero_variance, imitation)
+        return _variance_indicators(metrics, bounds.max_zero_variance, imitation)
     return []
 
 
-def _variance_signs(metrics: Mapping[str, float], bound: float, imitation: bool) -> list[Sign]:
+def _variance_indicators(
+    metrics: Mapping[str, float], bound: float, imitation: bool
+) -> list[CollapseIndicator]:
     """Return the indicator of each role: one role must not hide that the other has collapsed.
 
     If no group is left, or an earlier version wrote the metrics, there is one for both roles.
@@ -82,20 +84,22 @@ def _variance_signs(metrics: Mapping[str, float], bound: float, imitation: bool)
         (ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER, "the recognizer's groups", not imitation),
         (ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER, "the responder's groups", True),
     )
-    signs = [
-        Sign(f"the fraction of {groups} without variance", metrics[name], bound, False, counts)
+    indicators = [
+        CollapseIndicator(
+            f"the fraction of {groups} without variance", metrics[name], bound, False, counts
+        )
         for name, groups, counts in shares
         if name in metrics
     ]
-    if signs or ScoreMetric.ZERO_VARIANCE_SHARE not in metrics:
-        return signs
+    if indicators or ScoreMetric.ZERO_VARIANCE_SHARE not in metrics:
+        return indicators
     value = metrics[ScoreMetric.ZERO_VARIANCE_SHARE]
-    return [Sign("the fraction of groups without variance", value, bound, False)]
+    return [CollapseIndicator("the fraction of groups without variance", value, bound, False)]
 
 
-def label_signs(
+def label_indicators(
     score: SourceScore, baseline: SourceScore, bounds: CollapseBounds, *, improved: bool = False
-) -> list[Sign]:
+) -> list[CollapseIndicator]:
     """Return the collapse indicators of an evaluation.
 
     An indicator whose value is not available is left out: the entropy if the baseline's is 0, and
@@ -116,11 +120,13 @@ def label_signs(
     improved
         Whether the generation is better than the best before it, so that it may be promoted.
     """
-    signs = []
+    indicators = []
     if baseline.label_entropy > 0.0:
         ratio = score.label_entropy / baseline.label_entropy
-        signs.append(
-            Sign("label entropy relative to the baseline's", ratio, bounds.min_entropy, True)
+        indicators.append(
+            CollapseIndicator(
+                "label entropy relative to the baseline's", ratio, bounds.min_entropy, True
+            )
         )
     if len(score.predicted_shares) == len(baseline.predicted_shares) > 0:
         value = divergence(score.predicted_shares, baseline.predicted_shares)
@@ -128,11 +134,13 @@ def label_signs(
         bound = bounds.max_divergence
         corrects = improved and score.label_entropy >= baseline.label_entropy
         # below the threshold, it counts: the next generation is compared with the threshold again
-        signs.append(Sign(name, value, bound, False, counts=value <= bound or not corrects))
-    return signs
+        indicators.append(
+            CollapseIndicator(name, value, bound, False, counts=value <= bound or not corrects)
+        )
+    return indicators
 
 
-def crossed_bound(
+def crossed_indicator(
     result: StageResult,
     baseline: SourceScore | None,
     bounds: CollapseBounds,
@@ -157,10 +165,10 @@ def crossed_bound(
     imitation
         Whether training imitates the consensus of recognizer groups.
     """
-    signs = stage_signs(result.stage, result.metrics, bounds, imitation=imitation)
+    indicators = stage_indicators(result.stage, result.metrics, bounds, imitation=imitation)
     if result.stage is Stage.EVALUATE and result.scores and baseline is not None:
-        signs = label_signs(result.scores[0], baseline, bounds, improved=improved)
-    return next((str(sign) for sign in signs if sign.crossed), None)
+        indicators = label_indicators(result.scores[0], baseline, bounds, improved=improved)
+    return next((str(indicator) for indicator in indicators if indicator.crossed), None)
 
 
 def divergence(p: Sequence[float], q: Sequence[float]) -> float:

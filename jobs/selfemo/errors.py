@@ -55,7 +55,7 @@ def require(what: str, *extras: str) -> None:
 
 
 @contextmanager
-def one_kind_of_errors() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Return a context that turns errors of the command into those of this package.
 
     Raises

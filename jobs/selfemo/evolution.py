@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfemo.errors import RunFailed, one_kind_of_errors, require
+from selfemo.errors import RunFailed, require, translated_errors
 from selfemo.model import Model
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.local_runs import STATE_FILE
@@ -96,7 +96,7 @@ class Evolution:
         """
         file, folder = Path(path).expanduser(), Path(state).absolute()
         changes = {name.removeprefix("spec."): value for name, value in (set or {}).items()}
-        with one_kind_of_errors():
+        with translated_errors():
             volumes = {
                 name: volume_folder(Path(place), f"data[{name!r}]")
                 for name, place in (data or {}).items()
@@ -177,7 +177,7 @@ class Evolution:
             If another process runs the evolution.
         """
         require("selfemo.Evolution.run", "jobs")
-        with one_kind_of_errors():
+        with translated_errors():
             status = self._run_to_end(on_change or (lambda _: None)).status
         if status.finished and status.phase is not Phase.SUCCEEDED:
             condition = status.condition(ConditionType.SUCCEEDED)
@@ -230,7 +230,7 @@ class Evolution:
         require("selfemo.Evolution.report", "report")
         from selfemo_operator.cli.report import write_report
 
-        with one_kind_of_errors():
+        with translated_errors():
             return write_report(self._request, Path(path).expanduser())
 
     def __repr__(self) -> str:
@@ -266,7 +266,7 @@ class Evolution:
         def read() -> Snapshot:
             if not self._has_begun():
                 return Snapshot(EvolutionStatus(), None, 1.0, "", active=False)
-            with one_kind_of_errors():
+            with translated_errors():
                 evolution, progress = source.read()
             active = not progress.note and not evolution.status.finished
             return Snapshot(
@@ -279,7 +279,7 @@ class Evolution:
         """Return the stored evolution, or the one of the file before the first run."""
         if not self._has_begun():
             return self._request.evolution
-        with one_kind_of_errors():
+        with translated_errors():
             return self._target().read()
 
     def _has_begun(self) -> bool:

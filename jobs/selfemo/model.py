@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo.errors import one_kind_of_errors, require
+from selfemo.errors import require, translated_errors
 from selfemo_api.contract import ENV_DATA
 from selfemo_operator.cli.run_options import volume_folder
 
@@ -96,7 +96,7 @@ class Model:
             generation=self._generation,
             state=self._state,
         )
-        with one_kind_of_errors(), _data_volumes(self._data):
+        with translated_errors(), _data_volumes(self._data):
             return resolve_model(self.reference, options)
 
     def __repr__(self) -> str:

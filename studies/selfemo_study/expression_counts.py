@@ -36,7 +36,7 @@ class JudgedGeneration(ApiModel):
     """The share read as intended of each emotion, in the order of the label set."""
 
 
-class JudgeReadings(ApiModel):
+class JudgePredictions(ApiModel):
     """What one judge reads in the responses of a row and seed."""
 
     judge: str
@@ -75,10 +75,10 @@ class RowExpression(ApiModel):
     """The hash of the settings that the row was run with."""
     best: int
     """The number of the generation that the row uses."""
-    judges: list[JudgeReadings]
+    judges: list[JudgePredictions]
     responses: list[ResponseFigures]
 
-    def judge(self, name: str) -> JudgeReadings | None:
+    def judge(self, name: str) -> JudgePredictions | None:
         """Return the readings of a judge, or None if it did not read this row."""
         return next((readings for readings in self.judges if readings.judge == name), None)
 

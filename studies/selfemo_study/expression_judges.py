@@ -36,7 +36,7 @@ from selfemo_study.expression_counts import (
     CEILING_JUDGE,
     TFIDF_JUDGE,
     JudgedGeneration,
-    JudgeReadings,
+    JudgePredictions,
     ResponseFigures,
     RowExpression,
     StudyExpression,
@@ -228,7 +228,7 @@ def read_rows(
     judges: Sequence[Judge],
     labels: Sequence[str],
     past: int,
-) -> list[JudgeReadings]:
+) -> list[JudgePredictions]:
     """Return what each judge reads in the responses of the generations of a row.
 
     The first one is the baseline's model, whose readings are stored. A judge reads all generations
@@ -288,9 +288,9 @@ def _readings(
     tables: Sequence[pa.Table],
     humans: pa.Table,
     labels: Sequence[str],
-) -> JudgeReadings:
+) -> JudgePredictions:
     human = [share for share in shares_by_label(humans, labels) if share is not None]
-    return JudgeReadings(
+    return JudgePredictions(
         judge=name,
         human=round(float(np.mean(human)), 6) if human else None,
         generations=[

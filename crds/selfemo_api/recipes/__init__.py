@@ -3,7 +3,7 @@
 from selfemo_api.recipes.recipe import (
     RECIPES,
     changed_settings,
-    expert_paths,
+    override_only_paths,
     recipe_values,
     with_overrides,
     written_path,
@@ -13,7 +13,7 @@ from selfemo_api.recipes.resolve import resolve
 __all__ = [
     "RECIPES",
     "changed_settings",
-    "expert_paths",
+    "override_only_paths",
     "recipe_values",
     "resolve",
     "with_overrides",

@@ -57,7 +57,7 @@ def recipe_values(name: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def expert_paths() -> frozenset[str]:
+def override_only_paths() -> frozenset[str]:
     """Return the dotted paths of all settings, and groups of them, without a field in the CRD."""
     return frozenset(path for path, expert in _paths(EvolutionSpec, "") if expert)
 
@@ -86,16 +86,16 @@ def _models_in(annotation: Any) -> list[type[ApiModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def is_expert(path: str) -> bool:
+def is_override_only(path: str) -> bool:
     """Return whether a dotted path is a setting without a field in the CRD, or is inside one.
 
     Examples
     --------
-    >>> is_expert("training.clip.low"), is_expert("training.imitation")
+    >>> is_override_only("training.clip.low"), is_override_only("training.imitation")
     (True, False)
     """
     parts = path.split(".")
-    return any(".".join(parts[: end + 1]) in expert_paths() for end in range(len(parts)))
+    return any(".".join(parts[: end + 1]) in override_only_paths() for end in range(len(parts)))
 
 
 def written_path(path: str) -> str:
@@ -106,7 +106,7 @@ def written_path(path: str) -> str:
     >>> written_path("training.epochs"), written_path("training.imitation")
     ('overrides.training.epochs', 'training.imitation')
     """
-    return f"overrides.{path}" if is_expert(path) else path
+    return f"overrides.{path}" if is_override_only(path) else path
 
 
 def with_overrides(spec: dict[str, Any]) -> dict[str, Any]:
@@ -133,9 +133,11 @@ def _divided(values: dict[str, Any], parent: str) -> tuple[dict[str, Any], dict[
     experts: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{parent}{name}"
-        if path in expert_paths():
+        if path in override_only_paths():
             experts[name] = value
-        elif isinstance(value, dict) and any(p.startswith(f"{path}.") for p in expert_paths()):
+        elif isinstance(value, dict) and any(
+            p.startswith(f"{path}.") for p in override_only_paths()
+        ):
             inner, inner_experts = _divided(value, f"{path}.")
             if inner or not inner_experts:
                 fields[name] = inner
@@ -161,7 +163,7 @@ def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
     """
     problems = {}
     for path, value in leaves(overrides).items():
-        if is_expert(path) or (value == {} and _is_group(path)):
+        if is_override_only(path) or (value == {} and _is_group(path)):
             continue
         parts = path.split(".")
         parents = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
@@ -175,7 +177,7 @@ def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
 
 def _is_group(path: str) -> bool:
     """Return whether settings without a field are below a dotted path."""
-    return any(expert.startswith(f"{path}.") for expert in expert_paths())
+    return any(expert.startswith(f"{path}.") for expert in override_only_paths())
 
 
 def in_recipe(path: str) -> bool:

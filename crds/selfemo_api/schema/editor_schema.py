@@ -10,7 +10,7 @@ from typing import Any
 
 from selfemo_api.api_model import API_VERSION, GROUP, KIND
 from selfemo_api.evolution import NAME_MAX
-from selfemo_api.recipes.recipe import RECIPES, expert_paths
+from selfemo_api.recipes.recipe import RECIPES, override_only_paths
 from selfemo_api.schema.rules import crd_schema, resolved_schema
 
 #: Keywords of Kubernetes and of this project, which JSON Schema does not have.
@@ -87,9 +87,9 @@ def _experts(schema: dict[str, Any], parent: str) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for name, below in schema.get("properties", {}).items():
         path = f"{parent}{name}"
-        if path in expert_paths():
+        if path in override_only_paths():
             properties[name] = below
-        elif any(expert.startswith(f"{path}.") for expert in expert_paths()):
+        elif any(expert.startswith(f"{path}.") for expert in override_only_paths()):
             properties[name] = _experts(below, f"{path}.")
     return {"type": "object", "properties": properties}
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from selfemo_api.recipes.recipe import RECIPES, in_recipe, is_expert, leaves, recipe_values
+from selfemo_api.recipes.recipe import RECIPES, in_recipe, is_override_only, leaves, recipe_values
 from selfemo_api.schema.crd import structural
 from selfemo_api.spec import DEFAULT_RECIPE, EvolutionSpec
 
@@ -76,7 +76,7 @@ def _table() -> Iterator[str]:
     yield f"| setting | base value | {' | '.join(others)} | meaning |"
     yield "| --- " * (len(others) + 3) + "|"
     for path, field in _settings(structural(EvolutionSpec), ""):
-        name = f"`{path}`" + (" ◦" if is_expert(path) else "")
+        name = f"`{path}`" + (" ◦" if is_override_only(path) else "")
         cells = [_cell(_value_at(values[other], path)) for other in others]
         meaning = " ".join(field.get("description", "").split()).replace("|", "\\|")
         yield f"| {name} | {_cell(field.get('default'))} | {' | '.join(cells)} | {meaning} |"
@@ -88,7 +88,7 @@ def _settings(schema: dict[str, Any], parent: str) -> Iterator[tuple[str, dict[s
         path = f"{parent}{name}"
         if "properties" in field and "x-kubernetes-preserve-unknown-fields" not in field:
             yield from _settings(field, f"{path}.")
-        elif in_recipe(path) or is_expert(path):
+        elif in_recipe(path) or is_override_only(path):
             yield path, field
 
 

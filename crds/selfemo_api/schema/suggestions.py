@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from selfemo_api.recipes import RECIPES, written_path
-from selfemo_api.recipes.recipe import is_expert
+from selfemo_api.recipes.recipe import is_override_only
 from selfemo_api.schema.rules import crd_schema, resolved_schema
 from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem
 from selfemo_api.text.suggestions import closest
@@ -85,7 +85,7 @@ def _properties_at(schema: dict[str, Any], path: str) -> list[str]:
 def setting_paths() -> tuple[str, ...]:
     """Return the dotted path of each setting below ``spec``, outside lists."""
     spec = crd_schema()["properties"]["spec"]
-    experts = (path for path in _leaf_paths(resolved_schema(), "") if is_expert(path))
+    experts = (path for path in _leaf_paths(resolved_schema(), "") if is_override_only(path))
     return (*_leaf_paths(spec, ""), *experts)
 
 

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import written_path
-from selfemo_api.recipes.recipe import RECIPES, is_expert, misplaced_overrides
+from selfemo_api.recipes.recipe import RECIPES, is_override_only, misplaced_overrides
 from selfemo_api.recipes.resolve import with_recipe
 from selfemo_api.schema.assignment import set_in_spec
 from selfemo_api.schema.conformance import conform
@@ -239,7 +239,7 @@ def examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _with_hint(problem: Problem) -> Problem:
     """Return the problem of an unknown field, or where its setting belongs if it exists."""
     inner = problem.field.removeprefix("spec.")
-    if problem.message != UNKNOWN_FIELD or inner == problem.field or not is_expert(inner):
+    if problem.message != UNKNOWN_FIELD or inner == problem.field or not is_override_only(inner):
         return problem
     message = f"has no dedicated field: set `{written_path(inner)}`"
     return Problem(problem.field, message, problem.line)

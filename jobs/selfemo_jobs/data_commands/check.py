@@ -30,7 +30,7 @@ from selfemo_jobs.datasets.inspection import (
     Finding,
     InspectedSource,
     Severity,
-    SourceFigures,
+    SourceStatistics,
     Spread,
     inspect_dialogues,
     sort_findings,
@@ -153,7 +153,7 @@ def _lines(report: DataReport) -> Iterator[str]:
     yield ", ".join(_count(number, noun) for number, noun in (*counts, warnings))
 
 
-def _source_lines(figures: SourceFigures, unit: str) -> Iterator[str]:
+def _source_lines(figures: SourceStatistics, unit: str) -> Iterator[str]:
     """Yield the lines of a source."""
     facts = ", ".join(filter(None, (figures.use, figures.format)))
     yield f"{figures.name} ({facts})" if facts else figures.name

@@ -87,7 +87,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class SourceFigures:
+class SourceStatistics:
     """What the dialogues of a source are like."""
 
     field: str
@@ -118,7 +118,7 @@ class DataReport:
 
     unit: str
     """The unit of lengths: ``words`` or ``tokens``."""
-    sources: tuple[SourceFigures, ...]
+    sources: tuple[SourceStatistics, ...]
     """The figures of each source that could be read."""
     findings: tuple[Finding, ...]
     """The findings, errors first."""
@@ -205,7 +205,7 @@ def odd_characters(text: str) -> Counter[str]:
 
 def _figures(
     source: InspectedSource, labels: Sequence[str], length: Callable[[str], int], repeated: int
-) -> SourceFigures:
+) -> SourceStatistics:
     """Return the figures of a source, whose dialogues are read once."""
     counts: Counter[str] = Counter()
     odd: Counter[str] = Counter()
@@ -220,7 +220,7 @@ def _figures(
         unlabeled += not turn.labels
         several += len(turn.labels) > 1
     known = {label: counts.pop(label) for label in labels if label in counts}
-    return SourceFigures(
+    return SourceStatistics(
         field=source.field,
         name=source.name,
         use=source.use and source.use.value,
@@ -245,7 +245,7 @@ def _label_set_findings(labels: Sequence[str]) -> Iterator[Finding]:
 
 
 def _findings(
-    source: InspectedSource, figures: SourceFigures, labels: Sequence[str]
+    source: InspectedSource, figures: SourceStatistics, labels: Sequence[str]
 ) -> Iterator[Finding]:
     """Yield what is wrong within one source."""
     needs = {Use.EVALUATION: "an evaluation source", Use.LABELED: "a labeled source"}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.models.load_errors import is_passing_load_error
+from selfemo_jobs.models.load_errors import is_transient_load_error
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -74,7 +74,7 @@ class TransformersArgs:
             return torch.empty(0, device=self.device).device
         except (RuntimeError, AssertionError) as error:
             text = f"`engineArgs.device` {self.device}: {' '.join(str(error).split())}"
-            if is_passing_load_error(error):
+            if is_transient_load_error(error):
                 text = f"{text}: run the same command again, or on another GPU"
                 raise Unavailable(text) from error
             raise BadInput(text) from None

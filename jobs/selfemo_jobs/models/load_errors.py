@@ -33,7 +33,7 @@ _PASSING_ERRNO = frozenset(
 )
 
 
-def is_passing_load_error(error: BaseException) -> bool:
+def is_transient_load_error(error: BaseException) -> bool:
     """Return whether a model may load at another attempt, without a user fix.
 
     Parameters
@@ -43,11 +43,11 @@ def is_passing_load_error(error: BaseException) -> bool:
 
     Examples
     --------
-    >>> is_passing_load_error(RuntimeError("CUDA error: device is busy or unavailable"))
+    >>> is_transient_load_error(RuntimeError("CUDA error: device is busy or unavailable"))
     True
-    >>> is_passing_load_error(Exception("Input/output error (os error 5)"))
+    >>> is_transient_load_error(Exception("Input/output error (os error 5)"))
     True
-    >>> is_passing_load_error(ValueError("no such argument: max_len"))
+    >>> is_transient_load_error(ValueError("no such argument: max_len"))
     False
     """
     cause: BaseException | None = error
@@ -76,7 +76,7 @@ def passing_load_error(folder: Path, error: BaseException) -> StageError | None:
     error
         The error that a library raised.
     """
-    if not is_passing_load_error(error):
+    if not is_transient_load_error(error):
         return None
     return Unavailable(
         f"{folder} could not be loaded: {error_line(error)}: the GPU, the memory or the disk was "

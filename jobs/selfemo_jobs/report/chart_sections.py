@@ -31,7 +31,7 @@ def chart_sections(data: ReportData) -> list[ChartSection]:
     """
     makers: Sequence[Callable[[ReportData], ChartSection | None]] = (
         _f1, warm_start_section, label_sets_section, _emotions, expression_section, _rewards,
-        _means, _signs, _funnel, _seconds, _tokens, _entropy,
+        _means, _indicators, _funnel, _seconds, _tokens, _entropy,
     )  # fmt: skip
     return [section for maker in makers if (section := maker(data))]
 
@@ -146,17 +146,20 @@ def _entropy(data: ReportData) -> ChartSection | None:
     )
 
 
-def _signs(data: ReportData) -> ChartSection | None:
-    """Return a chart for each sign of collapse."""
-    if not data.signs:
+def _indicators(data: ReportData) -> ChartSection | None:
+    """Return a chart for each collapse indicator."""
+    if not data.indicators:
         return None
     charts = tuple(
         line_chart(
-            [Series("", sign.points)], title=_capitalized(sign.name), bound=sign.bound, height=210
+            [Series("", indicator.points)],
+            title=_capitalized(indicator.name),
+            bound=indicator.bound,
+            height=210,
         )
-        for sign in data.signs
+        for indicator in data.indicators
     )
-    bounded = any(sign.bound for sign in data.signs)
+    bounded = any(indicator.bound for indicator in data.indicators)
     tinted = (
         " A value in the tinted area is a collapse: the run stops, and its best generation stays "
         "the model to use."
@@ -169,8 +172,8 @@ def _signs(data: ReportData) -> ChartSection | None:
         "distribution far from generation 0's, the same response each time, and groups without "
         f"variance.{tinted}",
         charts,
-        *series_table([Series(sign.name, sign.points) for sign in data.signs]),
-        captions=tuple(_capitalized(sign.name) for sign in data.signs),
+        *series_table([Series(indicator.name, indicator.points) for indicator in data.indicators]),
+        captions=tuple(_capitalized(indicator.name) for indicator in data.indicators),
         wide=True,
     )
 

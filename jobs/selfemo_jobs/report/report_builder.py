@@ -11,7 +11,7 @@ from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
 from selfemo_api.status import Outcome
 from selfemo_jobs.report.answer_reader import Answers
-from selfemo_jobs.report.collapse_signs import collapse_signs
+from selfemo_jobs.report.collapse_indicators import collapse_indicators
 from selfemo_jobs.report.examples import AnswerChanges, answer_changes
 from selfemo_jobs.report.expression import expression_scores
 from selfemo_jobs.report.facts import run_facts
@@ -115,7 +115,7 @@ def build_report(
         funnels=funnels(records),
         kept_labels=kept_labels(records),
         histograms=histograms(records),
-        signs=collapse_signs(
+        indicators=collapse_indicators(
             records,
             scores,
             spec.stopping.collapse if spec else None,

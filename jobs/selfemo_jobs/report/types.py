@@ -48,8 +48,8 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class SignSeries:
-    """One sign of collapse over the generations."""
+class IndicatorSeries:
+    """One collapse indicator over the generations."""
 
     name: str
     points: tuple[Point, ...]
@@ -287,8 +287,8 @@ class ReportData:
     """The number of kept rows by generation and label."""
     histograms: Mapping[int, Histogram] = field(default_factory=dict)
     """The rewards of the candidates, by generation."""
-    signs: tuple[SignSeries, ...] = ()
-    """The signs of collapse."""
+    indicators: tuple[IndicatorSeries, ...] = ()
+    """The collapse indicators."""
     generated_tokens: tuple[Point, ...] = ()
     """The tokens that self-play generated."""
     trained_tokens: tuple[Point, ...] = ()

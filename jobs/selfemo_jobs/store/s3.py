@@ -27,7 +27,7 @@ from selfemo_jobs.store.s3_codes import LOST_UPLOADS, OTHER_WRITERS
 from selfemo_jobs.store.s3_errors import (
     BOTO3_ERRORS,
     code_of,
-    is_passing,
+    is_transient,
     status_of,
     translate,
 )
@@ -329,7 +329,7 @@ class S3Store:
                 return reply["Body"].read(), reply.get("ETag", "")
             except BotoCoreError as error:
                 attempt += 1
-                if attempt >= self._attempts or not is_passing(error):
+                if attempt >= self._attempts or not is_transient(error):
                     raise
             time.sleep(pause_seconds(attempt))
 

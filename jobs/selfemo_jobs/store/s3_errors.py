@@ -102,7 +102,7 @@ def status_of(error: bc.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Return whether the same request may succeed later, without a user fix."""
     return isinstance(error, _UNREACHABLE) and not _is_for_the_user(error)
 
@@ -128,7 +128,7 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
     reason = _without_keys(error_line(error))
     if isinstance(error, bc.ClientError):
         return _translate_reply(error, uri, where, storage)
-    if is_passing(error):
+    if is_transient(error):
         return Unavailable(
             f"{where}: S3 could not be reached in {storage.max_attempts} attempts ({reason}); "
             "run the same command again when it is available"

@@ -173,7 +173,7 @@ class Access:
         try:
             yield
         except ApiError as error:
-            code = ExitCode.UNAVAILABLE if error.may_pass else ExitCode.BAD_INPUT
+            code = ExitCode.UNAVAILABLE if error.is_retryable else ExitCode.BAD_INPUT
             raise RunnerError(self._message(error, kube, name), code) from None
 
     def _message(self, error: ApiError, kube: KubeClient, name: str) -> str:

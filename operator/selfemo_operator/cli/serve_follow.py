@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_line(follow(KubeClient(connections=1), key, kserve=arguments.kserve))
     except ApiError as error:
         print_line(f"serve_follow: {error}", stderr=True)
-        return ExitCode.UNAVAILABLE if error.may_pass else ExitCode.BAD_INPUT
+        return ExitCode.UNAVAILABLE if error.is_retryable else ExitCode.BAD_INPUT
     return ExitCode.OK
 
 

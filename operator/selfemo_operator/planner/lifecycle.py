@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from selfemo_api.collapse import crossed_bound
+from selfemo_api.collapse import crossed_indicator
 from selfemo_api.comparison import with_label_prior
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ScoreMetric
@@ -233,7 +233,7 @@ def record_result(
     improved = is_improved(status.best, result, spec)
     imitation = spec.training.imitation > 0.0
     bounds = spec.stopping.collapse
-    collapse = crossed_bound(
+    collapse = crossed_indicator(
         result, status.baseline, bounds, improved=improved, imitation=imitation
     )
     following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)

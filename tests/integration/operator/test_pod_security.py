@@ -16,7 +16,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import job_manifest, purge_manifest
-from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal
+from selfemo_operator.controller.objects.pod_gate import PodRejected, pod_refusal
 from selfemo_operator.controller.objects.settings import JobSettings
 from tests.unit.operator.controller.kube_objects import action_of, evolution_of
 
@@ -188,7 +188,7 @@ entries = st.lists(
 
 
 def jobs_of(pod_template: list[Json], job_settings: JobSettings) -> list[Json]:
-    """Return the purge Job and the Job of the training. Raises PodRefused."""
+    """Return the purge Job and the Job of the training. Raises PodRejected."""
     evolution = evolution_of(podTemplate=pod_template)
     action = action_of(evolution)
     train = action.config.model_copy(update={"stage": Stage.TRAIN})
@@ -201,7 +201,7 @@ def jobs_of(pod_template: list[Json], job_settings: JobSettings) -> list[Json]:
 def is_accepted(pod_template: list[Json]) -> bool:
     try:
         jobs_of(pod_template, STRICT)
-    except PodRefused:
+    except PodRejected:
         return False
     return True
 

@@ -13,7 +13,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import job_manifest, purge_manifest
-from selfemo_operator.controller.objects.pod_gate import PodRefused
+from selfemo_operator.controller.objects.pod_gate import PodRejected
 from selfemo_operator.controller.objects.settings import JobSettings
 from tests.unit.operator.controller.kube_objects import action_of, evolution_of
 
@@ -146,7 +146,7 @@ def test_pods_are_admitted_by_the_restricted_standard(
             dry_run_pod(kube, namespace, job)
     loose = {"initContainers": [{"name": "i", "image": "i", "securityContext": {"runAsUser": 0}}]}
     evolution = evolution_of(podTemplate=[{"template": loose}])
-    with pytest.raises(PodRefused):
+    with pytest.raises(PodRejected):
         purge_manifest(evolution, settings)
     allowed = JobSettings(image="i", run_as_user=user, host_access=True)
     with pytest.raises(ApiError, match="violates PodSecurity"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import recorded
 
-from selfemo_api.collapse import crossed_bound, divergence, label_signs, stage_signs
+from selfemo_api.collapse import crossed_indicator, divergence, label_indicators, stage_indicators
 from selfemo_api.metrics import ScoreMetric, SelfPlayMetric
 from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import CollapseBounds
@@ -50,9 +50,9 @@ def test_the_metrics_of_a_stage_are_compared_with_their_bound(stage: Stage) -> N
     assert len(manifests) == 5
     for path in manifests:
         metrics = json.loads(path.read_bytes())["metrics"]
-        (sign,) = stage_signs(stage, metrics, CollapseBounds())
-        assert sign.value == metrics[sign_of(stage)]
-        assert not sign.crossed
+        (indicator,) = stage_indicators(stage, metrics, CollapseBounds())
+        assert indicator.value == metrics[indicator_of(stage)]
+        assert not indicator.crossed
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_the_metrics_of_a_stage_are_compared_with_their_bound(stage: Stage) -> N
     ],
 )
 def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str) -> None:
-    (sign,) = stage_signs(stage, {sign_of(stage): value}, CollapseBounds())
-    assert sign.crossed
-    assert str(sign) == sentence
+    (indicator,) = stage_indicators(stage, {indicator_of(stage): value}, CollapseBounds())
+    assert indicator.crossed
+    assert str(indicator) == sentence
 
 
 @pytest.mark.parametrize(("stage", "value"), [(Stage.SELF_PLAY, 0.0), (Stage.SCORE, 1.0)])
 def test_a_bound_at_the_end_of_its_range_is_never_crossed(stage: Stage, value: float) -> None:
     bounds = CollapseBounds(min_diversity=0.0, max_zero_variance=1.0)
-    (sign,) = stage_signs(stage, {sign_of(stage): value}, bounds)
-    assert not sign.crossed
+    (indicator,) = stage_indicators(stage, {indicator_of(stage): value}, bounds)
+    assert not indicator.crossed
 
 
 def test_a_dead_responder_is_not_hidden_by_the_recognizer() -> None:
@@ -82,7 +82,7 @@ def test_a_dead_responder_is_not_hidden_by_the_recognizer() -> None:
         ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: 1.0,
     }
     for imitation in (False, True):
-        recognizer, responder = stage_signs(
+        recognizer, responder = stage_indicators(
             Stage.SCORE, metrics, CollapseBounds(), imitation=imitation
         )
         assert (recognizer.value, recognizer.crossed) == (0.5, False)
@@ -94,11 +94,11 @@ def test_unanimous_groups_that_are_imitated_are_shown_and_do_not_count() -> None
         ScoreMetric.ZERO_VARIANCE_SHARE: 0.99,
         ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER: 0.99,
     }
-    signs = {
-        imitation: stage_signs(Stage.SCORE, metrics, CollapseBounds(), imitation=imitation)
+    indicators = {
+        imitation: stage_indicators(Stage.SCORE, metrics, CollapseBounds(), imitation=imitation)
         for imitation in (False, True)
     }
-    assert [[(s.value, s.crossed) for s in each] for each in signs.values()] == [
+    assert [[(s.value, s.crossed) for s in each] for each in indicators.values()] == [
         [(0.99, True)],
         [(0.99, False)],
     ]
@@ -106,8 +106,8 @@ def test_unanimous_groups_that_are_imitated_are_shown_and_do_not_count() -> None
 
 def test_imitation_does_not_help_if_no_group_is_left() -> None:
     metrics = {ScoreMetric.ZERO_VARIANCE_SHARE: 1.0}
-    (sign,) = stage_signs(Stage.SCORE, metrics, CollapseBounds(), imitation=True)
-    assert sign.crossed
+    (indicator,) = stage_indicators(Stage.SCORE, metrics, CollapseBounds(), imitation=True)
+    assert indicator.crossed
 
 
 #: The counts of the labels in MELD's test file, and shares that name one label or some.
@@ -120,24 +120,26 @@ def test_a_generation_that_corrects_a_skewed_baseline_has_not_collapsed(
     baseline: list[float], value: float
 ) -> None:
     before, after, bounds = scored(baseline), scored(TRUE), CollapseBounds()
-    sign = label_signs(after, before, bounds, improved=True)[-1]
-    assert (round(sign.value, 3), sign.bound, sign.crossed) == (value, 0.3, False)
+    indicator = label_indicators(after, before, bounds, improved=True)[-1]
+    assert (round(indicator.value, 3), indicator.bound, indicator.crossed) == (value, 0.3, False)
     result = evaluated(after)
-    assert crossed_bound(result, before, bounds, improved=True) is None
-    assert crossed_bound(result, before, bounds) == str(sign)
+    assert crossed_indicator(result, before, bounds, improved=True) is None
+    assert crossed_indicator(result, before, bounds) == str(indicator)
 
 
 def test_entropy_is_not_compared_with_that_of_a_baseline_that_names_one_label() -> None:
-    (away,) = label_signs(scored(TRUE), scored(ONE_LABEL), CollapseBounds())
+    (away,) = label_indicators(scored(TRUE), scored(ONE_LABEL), CollapseBounds())
     assert not away.falls
 
 
 @pytest.mark.parametrize("improved", [False, True])
 def test_fewer_labels_are_a_collapse_whatever_f1_is(improved: bool) -> None:
     before, after = scored(TRUE), scored(MOSTLY_JOY)
-    entropy, away = label_signs(after, before, CollapseBounds(min_entropy=0.1), improved=improved)
+    entropy, away = label_indicators(
+        after, before, CollapseBounds(min_entropy=0.1), improved=improved
+    )
     assert (entropy.crossed, away.crossed) == (False, True)
-    message = crossed_bound(evaluated(after), before, CollapseBounds(), improved=improved)
+    message = crossed_indicator(evaluated(after), before, CollapseBounds(), improved=improved)
     assert message == f"label entropy relative to the baseline's is {entropy.value:.3f}, below 0.35"
 
 
@@ -161,7 +163,7 @@ def evaluated(score: SourceScore) -> StageResult:
     )
 
 
-def sign_of(stage: Stage) -> str:
+def indicator_of(stage: Stage) -> str:
     return {
         Stage.SELF_PLAY: SelfPlayMetric.DIVERSITY,
         Stage.SCORE: ScoreMetric.ZERO_VARIANCE_SHARE,

@@ -24,7 +24,13 @@ from selfemo_api.recipes import (
     written_path,
 )
 from selfemo_api.recipes.presets import PUBLISHED
-from selfemo_api.recipes.recipe import expert_paths, in_recipe, is_expert, leaves, recipe_text
+from selfemo_api.recipes.recipe import (
+    in_recipe,
+    is_override_only,
+    leaves,
+    override_only_paths,
+    recipe_text,
+)
 from selfemo_api.schema import recipe_reference
 from selfemo_api.schema.validation import check, examine
 from selfemo_api.spec import DEFAULT_RECIPE, Ablation, EvolutionSpec, Preset, Use
@@ -80,7 +86,7 @@ def test_each_value_of_a_recipe_has_its_reason(name: str) -> None:
 
 def test_every_setting_without_a_field_is_in_the_reference() -> None:
     page = recipe_reference.render()
-    settings = [path for path in leaves(resolved().to_json()) if is_expert(path)]
+    settings = [path for path in leaves(resolved().to_json()) if is_override_only(path)]
     assert "storage.maxAttempts" in settings
     assert [path for path in settings if f"| `{path}` ◦ |" not in page] == []
 
@@ -220,12 +226,12 @@ def test_a_resolved_spec_resolves_to_itself(document: dict[str, Any]) -> None:
 
 
 def test_a_setting_is_written_where_it_has_a_field() -> None:
-    assert all(written_path(path) == f"overrides.{path}" for path in expert_paths())
+    assert all(written_path(path) == f"overrides.{path}" for path in override_only_paths())
     spec = resolved(recipe="paper-v1").to_json()
     before = copy.deepcopy(spec)
     written = with_overrides(spec)
     assert spec == before
-    assert [path for path in leaves(written["overrides"]) if not is_expert(path)] == []
+    assert [path for path in leaves(written["overrides"]) if not is_override_only(path)] == []
     again = resolve({**written, "recipe": "paper-v1"})
     assert EvolutionSpec.model_validate(again).training == resolved(recipe="paper-v1").training
 

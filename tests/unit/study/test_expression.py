@@ -26,7 +26,7 @@ from selfemo_study.expression_counts import (
     INDEPENDENT,
     TFIDF_JUDGE,
     JudgedGeneration,
-    JudgeReadings,
+    JudgePredictions,
     ResponseFigures,
     RowExpression,
     StudyExpression,
@@ -60,7 +60,7 @@ CEILING = {
 Pairs = Sequence[tuple[int, int]]
 
 
-def readings(judge: str, pairs: Pairs, human: float | None = 0.6) -> JudgeReadings:
+def readings(judge: str, pairs: Pairs, human: float | None = 0.6) -> JudgePredictions:
     generations = [
         JudgedGeneration(
             generation=number,
@@ -69,7 +69,7 @@ def readings(judge: str, pairs: Pairs, human: float | None = 0.6) -> JudgeReadin
         )
         for number in (0, 1)
     ]
-    return JudgeReadings(judge=judge, human=human, generations=generations)
+    return JudgePredictions(judge=judge, human=human, generations=generations)
 
 
 def row_of(seed: int, judges: dict[str, Pairs], made: Study | None = None) -> RowExpression:

@@ -15,7 +15,7 @@ from selfemo_jobs.errors import BadInput, BadRows, PromptTooLong
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards.label_sets import Floats, Masks, apportion, encode_label_sets
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
-from selfemo_jobs.stages.score.scoring import JudgeReadings
+from selfemo_jobs.stages.score.scoring import JudgePredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -178,7 +178,7 @@ class JudgeReader:
         """
         self._states = states
 
-    def read(self, table: pa.Table, seed: int, uri: str) -> JudgeReadings:
+    def read(self, table: pa.Table, seed: int, uri: str) -> JudgePredictions:
         """Return the judge's readings of one part.
 
         The judge reads a target in each view of the spec. Without views it reads the same prompt as
@@ -196,7 +196,7 @@ class JudgeReader:
 
         Returns
         -------
-        JudgeReadings
+        JudgePredictions
             The label sets of all readings.
 
         Raises
@@ -216,7 +216,7 @@ class JudgeReader:
         prompts += self._response_prompts(table, groups.responder)
         views, size = max(1, len(spec.reward.judge.views)), spec.self_play.group_size
         of_prompts = self._readings(prompts[:targets], views, prompts[targets:], seed)
-        return JudgeReadings(
+        return JudgePredictions(
             targets=of_prompts[0] if judge_votes else None,
             responses=of_prompts[1].reshape(-1, size, of_prompts[1].shape[-1]),
         )

@@ -46,7 +46,7 @@ SCORE_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class JudgeReadings:
+class JudgePredictions:
     """The label sets that the frozen judge reads, as bit masks.
 
     The groups are in the order of :func:`selfemo_jobs.stages.score.candidate_groups.find_groups`.
@@ -127,7 +127,7 @@ class _ScoredGroups:
 
 def score_candidates(
     table: pa.Table,
-    readings: JudgeReadings,
+    readings: JudgePredictions,
     *,
     labels: Sequence[str],
     reward: RewardSpec,

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from selfemo_api.collapse import Sign, label_signs, stage_signs
+from selfemo_api.collapse import CollapseIndicator, label_indicators, stage_indicators
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Outcome, Phase
 from selfemo_api.text.formatting import duration
@@ -73,7 +73,7 @@ class _GenerationTable:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of an evolution a view has, beside its state and the signs of collapse."""
+    """How much of an evolution a view has, beside its state and the collapse indicators."""
 
     newest: int | None = None
     """How many of the last generations it has. None: all of the history."""
@@ -95,7 +95,7 @@ def evolution_view(
 ) -> RenderableType:
     """Return the view of an evolution for rich to draw.
 
-    The signs of collapse come before the table, whose length depends on the run.
+    The collapse indicators come before the table, whose length depends on the run.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def evolution_view(
     if progress.done is not None and not status.finished:
         parts.append(_progress_bar(progress))
     parts += _message_lines(status, progress)
-    parts += _collapse_signs(evolution)
+    parts += _collapse_indicators(evolution)
     if status.history:
         parts += ["", _GenerationTable(evolution, extent.newest)]
         parts += ["", _plots(evolution, extent.newest)] if extent.has_plots else []
@@ -327,27 +327,31 @@ def _expression_lines(evolution: EmotionEvolution) -> list[RenderableType]:
     return ["", text]
 
 
-def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
-    """Return the newest value of each sign of collapse, in red where it is past its bound."""
+def _collapse_indicators(evolution: EmotionEvolution) -> list[RenderableType]:
+    """Return the newest value of each collapse indicator, in red where it is past its bound."""
     status, bounds = evolution.status, evolution.spec.stopping.collapse
-    signs: list[Sign] = []
+    indicators: list[CollapseIndicator] = []
     evaluated = next((r for r in reversed(status.history) if r.scores), None)
     if evaluated is not None and status.baseline is not None:
         improved = evaluated.outcome is Outcome.PROMOTED
-        signs += label_signs(evaluated.scores[0], status.baseline, bounds, improved=improved)
+        indicators += label_indicators(
+            evaluated.scores[0], status.baseline, bounds, improved=improved
+        )
     for result in status.current.results if status.current else []:
         imitation = evolution.spec.training.imitation > 0.0
-        signs += stage_signs(result.stage, result.metrics, bounds, imitation=imitation)
-    if not signs:
+        indicators += stage_indicators(result.stage, result.metrics, bounds, imitation=imitation)
+    if not indicators:
         return []
     text = Text("Collapse indicators", "bold")
-    for sign in signs:
-        direction = "below" if sign.falls else "above"
+    for indicator in indicators:
+        direction = "below" if indicator.falls else "above"
         limit = (
-            f"collapse {direction} {sign.bound:g}" if sign.counts else "not counted as a collapse"
+            f"collapse {direction} {indicator.bound:g}"
+            if indicator.counts
+            else "not counted as a collapse"
         )
         text.append(
-            f"\n  {sign.name}: {sign.value:.3f} ({limit})",
-            "red" if sign.crossed else "not bold",
+            f"\n  {indicator.name}: {indicator.value:.3f} ({limit})",
+            "red" if indicator.crossed else "not bold",
         )
     return ["", text]

@@ -53,7 +53,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
-    def may_pass(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether the same request may succeed later: the server was busy, or out of reach."""
         return self.status in (0, 408, 429) or self.status >= 500
 

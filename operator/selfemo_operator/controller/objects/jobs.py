@@ -163,7 +163,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
 
     Raises
     ------
-    PodRefused
+    PodRejected
         If `podTemplate` goes beyond the restricted Pod Security standard.
     """
     metadata, spec = evolution.metadata, evolution.spec

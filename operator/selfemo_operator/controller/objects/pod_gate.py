@@ -24,7 +24,7 @@ from selfemo_operator.controller.objects.settings import JobSettings
 Json = dict[str, Any]
 
 
-class PodRefused(Exception):
+class PodRejected(Exception):
     """A template makes a pod that goes beyond the restricted Pod Security standard."""
 
 
@@ -46,13 +46,13 @@ def gated_pod(
 
     Raises
     ------
-    PodRefused
+    PodRejected
         If the merged pod goes beyond the restricted standard, and the installation does not allow
         it. The message names the field of `spec.podTemplate`.
     """
     merged = layered_pod(pod, settings.pod_template, entries, stage)
     if not settings.host_access and (fields := list(violations(merged))):
-        raise PodRefused(_message(pod, settings.pod_template, entries, stage, fields))
+        raise PodRejected(_message(pod, settings.pod_template, entries, stage, fields))
     return merged
 
 
@@ -92,7 +92,7 @@ def _refusal(entries: Sequence[PodTemplateEntry], settings: JobSettings) -> str:
     for stage in (None, *Stage):
         try:
             gated_pod(pod, entries, stage, settings)
-        except PodRefused as error:
+        except PodRejected as error:
             return str(error)
     return ""
 

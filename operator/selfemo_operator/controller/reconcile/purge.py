@@ -39,7 +39,7 @@ from selfemo_operator.controller.objects.job_status import job_state
 from selfemo_operator.controller.objects.jobs import permitted_config, purge_manifest
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.ownership import is_foreign, is_sealed
-from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal, refusal
+from selfemo_operator.controller.objects.pod_gate import PodRejected, pod_refusal, refusal
 from selfemo_operator.controller.objects.purge_jobs import (
     HELD,
     creation,
@@ -327,7 +327,7 @@ class Purger:
             return None
         try:
             return purge_manifest(evolution, self._settings.jobs)
-        except PodRefused:
+        except PodRejected:
             return None
 
     def _cached(self, key: Key, uid: str) -> Json | None:

@@ -343,7 +343,7 @@ class Reconciler:
         try:
             self._purger.sync_job(key, evolution)
         except ApiError as error:
-            if error.may_pass:
+            if error.is_retryable:
                 raise
             if self._purge_errors.get(uid) != error.message:
                 self._purge_errors[uid] = error.message

@@ -14,7 +14,7 @@ from tests.unit.api.documents import VALID
 
 from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.recipes.recipe import in_recipe, is_expert, leaves
+from selfemo_api.recipes.recipe import in_recipe, is_override_only, leaves
 from selfemo_api.schema import crd
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
@@ -163,7 +163,7 @@ def test_type_is_in_the_schema_with_its_rules_and_fields(path: str, model: type[
 def test_only_settings_without_a_field_are_left_out() -> None:
     left_out = {path.removeprefix(".spec.") for path, _ in MODELS if path not in ALL}
     assert left_out
-    assert all(is_expert(path.replace("[]", "")) for path in left_out)
+    assert all(is_override_only(path.replace("[]", "")) for path in left_out)
 
 
 def own_fields(schema: Node) -> int:

@@ -12,7 +12,7 @@ import yaml
 from tests.unit.api.documents import VALID
 
 from selfemo_api.recipes import RECIPES
-from selfemo_api.recipes.recipe import expert_paths, leaves
+from selfemo_api.recipes.recipe import leaves, override_only_paths
 from selfemo_api.schema.editor_schema import editor_schema
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -79,7 +79,7 @@ def test_what_is_free_stays_free() -> None:
 
 def test_each_setting_without_a_field_is_offered_below_overrides() -> None:
     offered = set(_paths(SCHEMA["properties"]["spec"]["properties"]["overrides"], ""))
-    assert expert_paths() <= offered
+    assert override_only_paths() <= offered
 
 
 def test_descriptions_are_one_line() -> None:

@@ -17,7 +17,7 @@ from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
-from selfemo_jobs.models.load_errors import is_passing_load_error
+from selfemo_jobs.models.load_errors import is_transient_load_error
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -79,12 +79,12 @@ def name_of(error: Exception) -> str:
 
 @pytest.mark.parametrize("error", PASSING, ids=name_of)
 def test_errors_that_pass(error: Exception) -> None:
-    assert is_passing_load_error(error)
+    assert is_transient_load_error(error)
 
 
 @pytest.mark.parametrize("error", LASTING, ids=name_of)
 def test_errors_that_last(error: Exception) -> None:
-    assert not is_passing_load_error(error)
+    assert not is_transient_load_error(error)
 
 
 @pytest.fixture

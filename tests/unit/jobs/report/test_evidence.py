@@ -218,7 +218,7 @@ def test_nothing_compares_generation_0_with_itself(store: Store) -> None:
     run = write_run(store, (0, Stage.PUBLISH), answers=True)
     data = report_data(store, read_run(store, run), RunInfo(RUN))
     assert (data.best, data.compared, data.changes) == (0, None, None)
-    assert not [sign for sign in data.signs if "relative" in sign.name]
+    assert not [sign for sign in data.indicators if "relative" in sign.name]
     page = render(data)
     assert "+0.000" not in page
     assert "gain on dev</dt>" not in page

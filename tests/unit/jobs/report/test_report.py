@@ -23,7 +23,7 @@ from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacke
 from selfemo_jobs.report.charts.heat import heatmap
 from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import format_number, ticks
-from selfemo_jobs.report.collapse_signs import collapse_signs
+from selfemo_jobs.report.collapse_indicators import collapse_indicators
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
 from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
@@ -528,7 +528,7 @@ def test_signs_of_collapse_have_the_planners_bounds(
         "spec": make_spec(stopping=bounds).to_json(),
     }
     data = build_report(records, info_of_evolution(EmotionEvolution.model_validate(resource), RUN))
-    signs = {sign.name: sign for sign in data.signs}
+    signs = {sign.name: sign for sign in data.indicators}
     entropy = signs["label entropy relative to the baseline's"]
     assert entropy.bound == Bound(0.4, falls=True)
     assert [p.generation for p in entropy.points] == [1, 2, 3]  # 0 is what it is relative to
@@ -537,7 +537,7 @@ def test_signs_of_collapse_have_the_planners_bounds(
     idle = signs["the fraction of groups without variance"]
     assert idle.bound == Bound(0.25, falls=False)
     assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
-    assert {sign.bound for sign in build_report(records, RunInfo(RUN)).signs} == {None}
+    assert {sign.bound for sign in build_report(records, RunInfo(RUN)).indicators} == {None}
 
 
 @pytest.mark.parametrize(("imitation", "bound"), [(0.0, Bound(0.98, falls=False)), (10.0, None)])
@@ -549,7 +549,7 @@ def test_a_share_that_does_not_count_has_no_bound(
     shares = {"zeroVarianceShareRecognizer": 1.0, "zeroVarianceShareResponder": 0.2}
     metrics = {**score.manifest.metrics, **shares}
     record = replace(score, manifest=score.manifest.model_copy(update={"metrics": metrics}))
-    signs = collapse_signs([record], {}, CollapseBounds(), imitation=imitation > 0.0)
+    signs = collapse_indicators([record], {}, CollapseBounds(), imitation=imitation > 0.0)
     assert [(sign.points[0].value, sign.bound) for sign in signs] == [
         (1.0, bound),
         (0.2, Bound(0.98, falls=False)),

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from tests.support.chinese_dialogues import LABELS, dialogues, sentence, write_dialogues
 
-from selfemo_api.collapse import crossed_bound
+from selfemo_api.collapse import crossed_indicator
 from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, Role
@@ -175,7 +175,7 @@ def test_fluent_chinese_is_kept_and_does_not_collapse(
     assert any("（开心）小红：" in p for p in engine.prompts)
     bounds = run.spec.stopping.collapse
     for result in run.results.values():
-        assert crossed_bound(result, None, bounds) is None
+        assert crossed_indicator(result, None, bounds) is None
     # 800 responses from 25 frames; the same one 800 times would have 0.001
     assert run.results[Stage.SELF_PLAY].metrics["diversity"] > 5 * bounds.min_diversity
     assert run.results[Stage.SELF_PLAY].metrics["responderWellFormed"] == 1.0
@@ -196,7 +196,7 @@ def test_one_response_to_everything_collapses(
     play: Callable[[Writer], tuple[Run, InventingEngine]],
 ) -> None:
     run, _ = play(_stuck)
-    message = crossed_bound(run.results[Stage.SELF_PLAY], None, run.spec.stopping.collapse)
+    message = crossed_indicator(run.results[Stage.SELF_PLAY], None, run.spec.stopping.collapse)
     assert message is not None and message.startswith("response diversity is 0.0")
     funnel = {line["filter"]: line for line in run.report(Stage.FLYWHEEL)["funnel"]}
     assert run.results[Stage.FLYWHEEL].metrics["keptResponder"] == 0, funnel

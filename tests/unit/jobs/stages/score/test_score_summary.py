@@ -15,7 +15,7 @@ from selfemo_jobs.stages.score.score_summary import (
     score_metrics,
     score_report,
 )
-from selfemo_jobs.stages.score.scoring import JudgeReadings, score_candidates
+from selfemo_jobs.stages.score.scoring import JudgePredictions, score_candidates
 
 REWARD = RewardSpec.model_validate({"judge": {"weight": 0.0, "samples": 2}})
 JOY, ANGER = ["joy"], ["anger"]
@@ -27,7 +27,7 @@ def summary_of(
     """Return the summary of some groups of two members; each response has two readings."""
     responses = encode_label_sets(readings or [], MELD).reshape(-1, 2, 2)
     return score_candidates(
-        table(*groups), JudgeReadings(None, responses), labels=MELD, reward=REWARD, group_size=2
+        table(*groups), JudgePredictions(None, responses), labels=MELD, reward=REWARD, group_size=2
     ).summary
 
 

@@ -17,7 +17,7 @@ from selfemo_api.spec import RewardSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import RewardTerms, encode_label_sets, plain_implementation
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
-from selfemo_jobs.stages.score.scoring import JudgeReadings, ScoredPart, score_candidates
+from selfemo_jobs.stages.score.scoring import JudgePredictions, ScoredPart, score_candidates
 
 JOY, ANGER = ["joy"], ["anger"]
 ALONE = RewardSpec.model_validate({"judge": {"weight": 0.0}})
@@ -43,7 +43,7 @@ def score(
 ) -> ScoredPart:
     return score_candidates(
         part,
-        JudgeReadings(targets, responses),
+        JudgePredictions(targets, responses),
         labels=MELD,
         reward=reward,
         group_size=size,
@@ -54,7 +54,7 @@ def score(
 def test_random_rewards_follow_from_the_seed_alone() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     spec = RewardSpec.model_validate({"signal": "Random", "judge": {"weight": 0.0}})
-    readings = JudgeReadings(None, NO_RESPONSES)
+    readings = JudgePredictions(None, NO_RESPONSES)
     first, again, other = (
         score_candidates(part, readings, labels=MELD, reward=spec, group_size=4, seed=seed).table
         for seed in (7, 7, 8)
@@ -98,7 +98,7 @@ def test_the_aligned_vote_refers_to_the_label_prior() -> None:
     reward = RewardSpec.model_validate({"consensus": 0, "judge": {"weight": 0.0}})
     prior = {"joy": 0.75, "anger": 0.25}
     options = {"labels": MELD, "reward": reward, "group_size": 4}
-    readings = JudgeReadings(None, NO_RESPONSES)
+    readings = JudgePredictions(None, NO_RESPONSES)
     scored = score_candidates(part, readings, label_prior=prior, **options).table  # type: ignore[arg-type]
     assert scored["consensus"].to_pylist()[::4] == [JOY, JOY, JOY, ANGER] * 16
     plain = score_candidates(part, readings, **options).table  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from selfemo_api.collapse import crossed_bound
+from selfemo_api.collapse import crossed_indicator
 from selfemo_api.metrics import SelfPlayMetric
 from selfemo_api.results import StageResult
 from selfemo_api.spec import CollapseBounds, Role, SelfPlaySpec
@@ -31,7 +31,7 @@ def test_one_response_to_everything_is_a_collapse_whatever_a_part_holds() -> Non
             manifest_sha256="0" * 64,
             metrics=metrics,
         )
-        assert crossed_bound(result, None, CollapseBounds()) is not None
+        assert crossed_indicator(result, None, CollapseBounds()) is not None
 
 
 def test_diversity_does_not_depend_on_the_parts_or_the_size_of_the_run() -> None:

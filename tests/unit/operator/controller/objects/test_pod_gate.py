@@ -16,7 +16,7 @@ import selfemo_operator.controller
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects.jobs import job_manifest, purge_manifest
-from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal, refusal
+from selfemo_operator.controller.objects.pod_gate import PodRejected, pod_refusal, refusal
 from selfemo_operator.controller.objects.pod_security import ALLOWED_VOLUMES, violations
 from selfemo_operator.controller.objects.settings import JobSettings
 
@@ -170,7 +170,7 @@ def test_invalid_types_are_refused_or_left_to_the_api_server(
     assert list(jobs_of(evolution, ALLOWED))
     try:
         pods = [job["spec"]["template"] for job in jobs_of(evolution)]
-    except PodRefused as error:
+    except PodRejected as error:
         assert str(error) == refusal(evolution, SETTINGS)
     else:
         assert refusal(evolution, SETTINGS) == ""
@@ -233,7 +233,7 @@ def test_a_pod_that_is_not_refused_is_restricted(pod_template: list[Json], user:
     settings = JobSettings(image="i", run_as_user=user)
     try:
         jobs = list(jobs_of(evolution, settings))
-    except PodRefused as error:
+    except PodRejected as error:
         assert str(error) == refusal(evolution, settings)
         return
     assert refusal(evolution, settings) == ""
@@ -258,7 +258,7 @@ def test_no_stage_job_leaves_with_a_refused_pod(stage: Stage) -> None:
     """Whether or not the evolution was refused before."""
     action = action_of(evolution_of())
     create = type(action)("n", 1, action.config.model_copy(update={"stage": stage}))
-    with pytest.raises(PodRefused, match=r"podTemplate\[1\]\.template\.volumes\[root\]\.hostPath"):
+    with pytest.raises(PodRejected, match=r"podTemplate\[1\]\.template\.volumes\[root\]\.hostPath"):
         job_manifest(of(HOST, stage), create, SETTINGS)
     assert job_manifest(of(HOST, stage), create, ALLOWED)
     other = Stage.TRAIN if stage is not Stage.TRAIN else Stage.SCORE
@@ -267,7 +267,7 @@ def test_no_stage_job_leaves_with_a_refused_pod(stage: Stage) -> None:
 
 
 def test_no_purge_job_leaves_with_a_refused_pod() -> None:
-    with pytest.raises(PodRefused, match="hostPath"):
+    with pytest.raises(PodRejected, match="hostPath"):
         purge_manifest(of(HOST), SETTINGS)
     assert purge_manifest(of(HOST), ALLOWED)
     assert purge_manifest(of(HOST, *Stage), SETTINGS), "these entries are not the purge Job's"

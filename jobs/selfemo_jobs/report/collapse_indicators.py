@@ -1,24 +1,24 @@
-"""The signs of collapse over the generations, as the planner defines them."""
+"""The collapse indicators over the generations, as the planner defines them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from selfemo_api.collapse import Sign, label_signs, stage_signs
+from selfemo_api.collapse import CollapseIndicator, label_indicators, stage_indicators
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import CollapseBounds
-from selfemo_jobs.report.types import Bound, Point, SignSeries
+from selfemo_jobs.report.types import Bound, IndicatorSeries, Point
 from selfemo_jobs.runtime.run_reader import StageRecord
 
 
-def collapse_signs(
+def collapse_indicators(
     records: Sequence[StageRecord],
     scores: Mapping[int, SourceScore],
     bounds: CollapseBounds | None,
     *,
     imitation: bool = False,
-) -> tuple[SignSeries, ...]:
-    """Return each sign of collapse for which the run has values.
+) -> tuple[IndicatorSeries, ...]:
+    """Return each collapse indicator for which the run has values.
 
     Signs of the labels are measured against generation 0, so that it has none itself.
 
@@ -34,25 +34,25 @@ def collapse_signs(
         Whether training imitates the consensus of recognizer groups. The share of these groups
         without variance then has no bound.
     """
-    signs: dict[str, list[tuple[int, Sign]]] = {}
+    indicators: dict[str, list[tuple[int, CollapseIndicator]]] = {}
     known_bounds = bounds or CollapseBounds()
     for generation in sorted(scores):
         if 0 in scores and generation > 0:
-            for sign in label_signs(scores[generation], scores[0], known_bounds):
-                signs.setdefault(sign.name, []).append((generation, sign))
+            for indicator in label_indicators(scores[generation], scores[0], known_bounds):
+                indicators.setdefault(indicator.name, []).append((generation, indicator))
     for record in records:
         manifest = record.manifest
-        for sign in stage_signs(
+        for indicator in stage_indicators(
             manifest.stage, manifest.metrics, known_bounds, imitation=imitation
         ):
-            signs.setdefault(sign.name, []).append((manifest.generation, sign))
+            indicators.setdefault(indicator.name, []).append((manifest.generation, indicator))
     return tuple(
-        SignSeries(
+        IndicatorSeries(
             name,
-            tuple(Point(generation, sign.value) for generation, sign in values),
+            tuple(Point(generation, indicator.value) for generation, indicator in values),
             Bound(values[0][1].bound, values[0][1].falls)
             if bounds and values[0][1].counts
             else None,
         )
-        for name, values in signs.items()
+        for name, values in indicators.items()
     )
