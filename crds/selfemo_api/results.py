@@ -113,8 +113,8 @@ class ExpressionScore(ApiModel):
     """The upper end of the 95% confidence interval of that fraction. Unset if no interval was
     computed."""
     consistency: float
-    """The mean fraction of the judge samples of a response that agree with its most probable
-    emotion, from 0 to 1."""
+    """The mean probability of a response's most probable emotion according to the judge, from 0 to
+    1."""
     diversity: float
     """The number of distinct word pairs in the responses divided by the number of all word pairs
     (distinct-2), from 0 to 1."""
@@ -125,10 +125,10 @@ class ExpressionScore(ApiModel):
     well_formed: float
     """The fraction of responses that consist of one complete line with a word, from 0 to 1."""
     human: float | None = None
-    """The judge's accuracy on real turns of the same dataset, from 0 to 1, as the mean over the
-    emotions. It indicates an upper bound for the responses. Unset if no such turn has a label."""
+    """The judge's accuracy on human turns of the same dataset, from 0 to 1, as the mean over the
+    emotions, for comparison. Unset if no such turn has a label."""
     human_turns: int = 0
-    """The number of these real turns."""
+    """The number of these human turns."""
     as_intended_by_label: LabelValues = []
     """The fraction of responses classified as the intended emotion, for each emotion, in the order
     of `dataset.labels`. Empty if it was left out; the manifest contains it."""

@@ -80,7 +80,7 @@ class Reason(StrEnum):
     PLATEAUED = "Plateaued"
     """`stopping.patience` generations in a row were not better than the best one."""
     COLLAPSED = "Collapsed"
-    """A generation exceeded a threshold of `stopping.collapse`. The best model is kept."""
+    """A generation crossed a threshold of `overrides.stopping.collapse`. The best model is kept."""
     REGRESSED = "Regressed"
     """A generation was not better than the best one, and `promotion.onRegression` is `Stop`."""
     STAGE_FAILED = "StageFailed"
@@ -285,8 +285,8 @@ class EvolutionStatus(ApiModel):
     """The number of attempts of the stage that were lost to causes outside it."""
     replaced_pods: int = 0
     """The number of the stage's pods that the platform removed and that their Job recreated, for
-    example because of preemption or a drained node. As many removed pods as the stage has count as
-    one disruption."""
+    example because of preemption or a drained node. If the stage has N pods, every N removed pods
+    count as one disruption."""
     last_replacement_time: datetime | None = None
     """The time up to which `replacedPods` counts all removals."""
     # no default: the API server would add it for an older operator, which does not know the field

@@ -75,7 +75,7 @@ STAGES = Row(
         panel(
             Kind.GAUGES,
             "Attempts",
-            "Completed and failed attempts of each stage in the whole run.",
+            "Successful and failed attempts of each stage in the whole run.",
             "short",
             [Query(by("stage", "stage_attempts_total"), "{{stage}}", instant=True)],
             width=6,

@@ -21,7 +21,7 @@ EXPRESSION = Row(
             "Classified as intended",
             "Fraction of the responses to held-out contexts that the baseline's model classifies "
             "as the intended emotion, with its 95% confidence interval, and the model's accuracy "
-            "on human turns, an upper bound. Requires `Responder` in `selfPlay.roles`.",
+            "on human turns, for comparison. Requires `Responder` in `selfPlay.roles`.",
             "percentunit",
             [
                 (one("expression_ratio"), "responses"),

@@ -98,7 +98,8 @@ TRAINING = Row(
         _training(
             "KL divergence",
             "The KL divergence of the policy from the reference, in nats. If it rises steeply, the "
-            "policy drifts from the reference: raise `training.klBeta` or lower the learning rate.",
+            "policy drifts from the reference: raise `overrides.training.klBeta` or lower the "
+            "learning rate.",
             "none",
             _steps_and_mean("kl", "train_kl"),
             bounds=(0.0, None),
@@ -117,7 +118,8 @@ TRAINING = Row(
         ),
         _training(
             "Gradient norm",
-            "The norm of the gradient before it is clipped to `training.optimizer.maxGradNorm`.",
+            "The norm of the gradient before it is clipped to "
+            "`overrides.training.optimizer.maxGradNorm`.",
             "none",
             _steps_and_mean("grad_norm", "train_grad_norm"),
             bounds=(0.0, None),
@@ -148,7 +150,7 @@ TRAINING = Row(
         _training(
             "Truncated completions",
             "Fraction of completions of the last self-play that reached the token limit "
-            "`selfPlay.maxTokens` before their end.",
+            "`overrides.selfPlay.maxTokens` before their end.",
             "percentunit",
             [Query(f"1 - {one('finished_completions_ratio')}", "truncated")],
             decimals=2,

@@ -345,13 +345,13 @@ FLEET = Board(
                 ),
                 _dcgm(
                     "GPU memory",
-                    "GPU memory used by a stage pod.",
+                    "Mean memory used per GPU of a stage pod.",
                     "mbytes",
                     "DCGM_FI_DEV_FB_USED",
                 ),
                 _dcgm(
                     "GPU power",
-                    "Power draw of the GPUs of a stage pod.",
+                    "Mean power draw per GPU of a stage pod.",
                     "watt",
                     "DCGM_FI_DEV_POWER_USAGE",
                 ),

@@ -110,9 +110,9 @@ def _slow() -> bool:
     slowness = bfloat16_slowness()
     if slowness > SLOW:
         log.warning(
-            "this processor takes %.1f times as long for products of bfloat16, so they are worked "
-            "out in float32 and rounded; `training.precision: Float32` and `selfPlay.engineArgs."
-            "dtype: float32` save the rounding",
+            "this CPU takes %.1f times as long for matrix products in bfloat16, so they are "
+            "computed in float32 and rounded; `overrides.training.precision: Float32` and "
+            "`selfPlay.engineArgs.dtype: float32` save the rounding",
             slowness,
         )
     return slowness > SLOW

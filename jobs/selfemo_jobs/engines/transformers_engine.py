@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 CERTAIN: dict[torch.dtype, float] = {torch.float32: 1e-3}
 #: What to do if the memory is too small for a batch, in a stage and in a command.
 LESS_MEMORY = (
-    "lower `selfPlay.engineArgs.batch_size`; in an evaluation `evaluation.batchSize`, in a command "
-    "`--batch-size`"
+    "lower `selfPlay.engineArgs.batch_size`; in an evaluation `overrides.evaluation.batchSize`, in "
+    "a command `--batch-size`"
 )
 
 

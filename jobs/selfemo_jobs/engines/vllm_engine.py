@@ -280,8 +280,8 @@ class VllmEngine:
 
         if sampling.temperature > MAX_TEMPERATURE:
             raise BadInput(
-                f"`selfPlay.temperature` {sampling.temperature} is too high for vLLM: the most is "
-                f"{MAX_TEMPERATURE}"
+                f"`overrides.selfPlay.temperature` {sampling.temperature} is too high for vLLM: "
+                f"the maximum is {MAX_TEMPERATURE}"
             )
         greedy = sampling.temperature == 0
         return SamplingParams(

@@ -91,6 +91,6 @@ def check_prompt_tokens(folder: Path, max_prompt_tokens: int, completion: int) -
             f"{folder}: its description allows prompts of {max_prompt_tokens} tokens, and with "
             f"{completion} completion tokens the model needs a context of "
             f"{max_prompt_tokens + completion}, but it supports {limit}; set `maxPromptTokens` "
-            f"in its selfemo.json to at most {limit - completion}. If the model is on S3 or the Hub, "
-            "`selfemo export` writes a local copy to edit"
+            f"in its selfemo.json to at most {limit - completion}. If the model is on S3 or the "
+            "Hub, `selfemo export` writes a local copy to edit"
         )

@@ -20,7 +20,7 @@ def collapse_indicators(
 ) -> tuple[IndicatorSeries, ...]:
     """Return each collapse indicator for which the run has values.
 
-    Signs of the labels are measured against generation 0, so that it has none itself.
+    Indicators of the labels are measured against generation 0, so that it has none itself.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def expression_section(data: ReportData) -> ChartSection | None:
     last_score = scores[max(scores)]
     limit = (
         f" It classifies {last_score.human:.3f} of {last_score.human_turns} human turns as their "
-        "own label, as the mean over the emotions: an upper bound."
+        "own label, as the mean over the emotions, for comparison."
         if last_score.human is not None
         else ""
     )

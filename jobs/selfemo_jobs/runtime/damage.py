@@ -48,7 +48,7 @@ def stage_error(config: StageConfig, error: DamagedFiles) -> StageError:
 def _advice(config: StageConfig, manifest_uri: str, stage: Stage) -> str:
     """Return what helps where the result of another generation is damaged."""
     if manifest_uri in config.replay:
-        return "restore it from a backup, or set `flywheel.replay: 0`"
+        return "restore it from a backup, or set `overrides.flywheel.replay: 0`"
     if stage in (Stage.WARM_START, Stage.TRAIN):
         return (
             "restore it from a backup, or start another evolution whose `model.resumeFrom` names a "

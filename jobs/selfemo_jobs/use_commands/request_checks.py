@@ -7,6 +7,7 @@ have that name as their ``Host``.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import hmac
 import ipaddress
@@ -55,8 +56,33 @@ def is_known_host(host: str, names: Collection[str] = ()) -> bool:
         return False
 
 
+def allowed_name(text: str) -> str:
+    """Return a name for `--allow-host`.
+
+    Parameters
+    ----------
+    text
+        The text of the option: a name or an address, with or without a port.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is a URL, or not a name.
+
+    Examples
+    --------
+    >>> allowed_name("models.example:443")
+    'models.example:443'
+    """
+    if "/" in text or not _host_name(text):
+        raise argparse.ArgumentTypeError(f"{text}: must be a hostname, e.g. models.example")
+    return text
+
+
 def _host_name(host: str) -> str:
     """Return a name without its port and without the dot at the end of a full name."""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"  # an IPv6 address as people write it
     try:
         return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
@@ -83,10 +109,11 @@ def is_own_origin(origin: str, host: str, names: Collection[str] = ()) -> bool:
     (False, False)
     """
     try:
-        page = urlsplit(origin)
-        return page.netloc == host or (page.hostname or "-") in map(_host_name, names)
+        page = urlsplit(origin).netloc
     except ValueError:
         return False
+    name = _host_name(page)
+    return page == host or (bool(name) and name in map(_host_name, names))
 
 
 class KnownHosts:

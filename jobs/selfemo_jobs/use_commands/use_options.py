@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from selfemo_api.spec import DataFormat, Engine, StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_data_option
+from selfemo_jobs.use_commands.request_checks import allowed_name
 
 if TYPE_CHECKING:
     from selfemo_api.model_description import Decoding
@@ -56,6 +57,7 @@ def add_allow_host_argument(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--allow-host",
+        type=allowed_name,
         action="append",
         default=[],
         metavar="NAME",

@@ -177,7 +177,8 @@ def retried(
         counted = spec
     policy, best = current.policy_uri, current.previous_best
     judge = current.judge_uri
-    if status.generation > 0:  # the edit may name another one
+    chosen = pinned_spec(status).reward.judge.model
+    if status.generation > 0 and counted.reward.judge.model is not chosen:
         judge = judge_of(counted, status, policy=policy, best=best)
     renewed = pinned(counted, policy=policy, judge=judge, best=best)
     changes["current"] = renewed.model_copy(update={"results": results})

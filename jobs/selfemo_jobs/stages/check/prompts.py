@@ -349,8 +349,9 @@ def _check_responder(made: PromptContext, findings: Findings) -> bool:
     if made.tokens(made.recognizer(response)) > limit:
         findings.warning(
             "model.maxPromptTokens",
-            f"is {limit}: a response of {said} tokens (`selfPlay.maxTokens.responder`) would not "
-            "fit in a judge prompt. A response that does not fit counts as expressing no emotion",
+            f"is {limit}: a response of {said} tokens (`overrides.selfPlay.maxTokens.responder`) "
+            "would not fit in a judge prompt. A response that does not fit counts as expressing no "
+            "emotion",
         )
     if longest > limit:
         findings.problem(

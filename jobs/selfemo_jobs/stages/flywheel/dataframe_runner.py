@@ -90,7 +90,7 @@ def _partitions() -> int:
 def _start_ray(address: str | None) -> None:
     if importlib.util.find_spec("ray") is None:
         raise BadInput(
-            f"`flywheel.runner: Ray` needs the package `ray`: {add_extra('ray')}, "
+            f"`overrides.flywheel.runner: Ray` needs the package `ray`: {add_extra('ray')}, "
             "or use `InProcess`"
         )
     _check_connection(address)

@@ -112,8 +112,9 @@ def _refuse_impossible_cap(spec: EvolutionSpec) -> None:
     share, labels = spec.flywheel.max_share, len(spec.dataset.labels)
     if share * labels < 1.0 - 1e-6:
         raise BadInput(
-            f"`flywheel.maxShare` {share:g} cannot hold with {labels} labels: one of them always "
-            f"has a share of {1 / labels:.3f} or more; raise `maxShare` to at least that"
+            f"`overrides.flywheel.maxShare` {share:g} cannot hold with {labels} labels: one of "
+            f"them always has a fraction of {1 / labels:.3f} or more; raise `maxShare` to at "
+            "least that"
         )
 
 

@@ -154,8 +154,8 @@ class JudgeReader:
     ) -> None:
         if label_sets and spec.reward.judge.samples == 0:
             raise BadInput(
-                "`reward.judge.samples: 0` requires one label for each utterance, but an utterance "
-                "of a source has several: set it to 1 or more"
+                "`overrides.reward.judge.samples: 0` requires one label for each utterance, but an "
+                "utterance of a source has several: set it to 1 or more"
             )
         self._engine = engine
         self._spec = spec
@@ -270,7 +270,7 @@ class JudgeReader:
             if len(view_prompts) != views:
                 raise BadRows(
                     f"{uri}: row {int(row) + 1}: `views` has {len(view_prompts)} prompts where "
-                    f"`reward.judge.views` has {views}"
+                    f"`overrides.reward.judge.views` has {views}"
                 )
             prompts += [tuple(prompt) for prompt in view_prompts]
         return prompts

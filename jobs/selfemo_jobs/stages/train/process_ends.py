@@ -111,7 +111,7 @@ def stage_error(job: TrainJob, code: int) -> StageError:
     return StageError(
         f"a training process ended with code {code} without reporting an error{reported}; if the "
         "machine ran out of memory, lower `training.microBatchSize` or set "
-        "`training.deepspeed.offload`"
+        "`overrides.training.deepspeed.offload`"
     )
 
 
@@ -124,7 +124,8 @@ def _error_of(failure: TrainFailure) -> StageError:
     if "out of memory" in failure.error.lower():
         return StageError(
             f"{failure.error} (lower `training.microBatchSize`, raise "
-            "`training.deepspeed.zeroStage` or set `training.deepspeed.offload`)"
+            "`overrides.training.deepspeed.zeroStage` or set "
+            "`overrides.training.deepspeed.offload`)"
         )
     if _NOT_WRITTEN.search(failure.error):
         return Unavailable(

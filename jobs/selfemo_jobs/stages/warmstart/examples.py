@@ -7,6 +7,7 @@ the speaker said next, given these labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def examples_of(
     Raises
     ------
     BadInput
-        If a prompt is too long without any other turn.
+        If a prompt of the recognizer is too long without any other turn.
     """
     recognizer, responder = [], []
     for dialogue in dialogues:
@@ -80,6 +81,8 @@ def examples_of(
             if not turn.labels:
                 continue
             answer = prompts.encode_completion(tokenizer, prompts.recognizer_text(turn.labels))
+            context = dialogue.turns[max(0, index - max(1, past)) : index]
+            asked = None
             try:
                 for view in views:
                     prompt = prompts.recognizer_ids(
@@ -92,22 +95,20 @@ def examples_of(
                         max_tokens=max_prompt_tokens,
                     )
                     recognizer.append(Example(tuple(prompt), tuple(answer)))
+                # a prompt that does not fit is left out: the responder may not even have a role
+                with suppress(PromptTooLong):
+                    asked = context and prompts.responder_ids(
+                        tokenizer,
+                        context,
+                        turn.speaker,
+                        turn.labels,
+                        labels,
+                        max_tokens=max_prompt_tokens,
+                    )
             except BadInput as error:
                 raise BadInput(f"dialogue {dialogue.id} utterance {index}: {error}") from None
-            context = dialogue.turns[max(0, index - max(1, past)) : index]
-            if not context:
+            if not asked:
                 continue
-            try:
-                prompt = prompts.responder_ids(
-                    tokenizer,
-                    context,
-                    turn.speaker,
-                    turn.labels,
-                    labels,
-                    max_tokens=max_prompt_tokens,
-                )
-            except PromptTooLong:
-                continue  # the responder has other examples, if it has a role at all
             reply = prompts.encode_completion(tokenizer, prompts.responder_text(turn.text))
-            responder.append(Example(tuple(prompt), tuple(reply[:max_response_tokens])))
+            responder.append(Example(tuple(asked), tuple(reply[:max_response_tokens])))
     return recognizer, responder

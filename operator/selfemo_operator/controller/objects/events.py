@@ -40,7 +40,7 @@ class EventReason(StrEnum):
     GENERATION_CONTINUED = "GenerationContinued"
     """A generation was not better, and the next one still starts from it."""
     GENERATION_COLLAPSED = "GenerationCollapsed"
-    """A generation exceeded a threshold of `stopping.collapse`."""
+    """A generation crossed a threshold of `overrides.stopping.collapse`."""
     STAGE_FAILED = "StageFailed"
     """An attempt of a stage failed; the message contains its error."""
     STAGE_DISRUPTED = "StageDisrupted"

@@ -41,9 +41,9 @@ def test_a_slow_processor_emulates_and_says_so_once(
     monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: slowness)
     found = [bfloat16_context() for _ in range(2)]
     assert all(isinstance(f, EmulatedBFloat16 if emulates else nullcontext) for f in found)
-    said = [m for m in caplog.messages if "6.0 times as long for products of bfloat16" in m]
+    said = [m for m in caplog.messages if "6.0 times as long for matrix products in bfloat16" in m]
     assert len(said) == (1 if emulates else 0)
-    assert all("`training.precision: Float32`" in m for m in said)
+    assert all("`overrides.training.precision: Float32`" in m for m in said)
 
 
 def test_it_is_measured() -> None:

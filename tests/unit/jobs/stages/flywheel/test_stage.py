@@ -237,7 +237,9 @@ def test_no_replay_without_new_groups(make_flywheel: Configure, tmp_path: Path) 
 
 def test_impossible_cap_is_refused(make_flywheel: Configure, tmp_path: Path) -> None:
     score = write_stage(tmp_path / "score", [table([Group("a")])])
-    with pytest.raises(BadInput, match=r"`flywheel.maxShare` 0.1 cannot hold with 7 labels"):
+    with pytest.raises(
+        BadInput, match=r"`overrides.flywheel.maxShare` 0.1 cannot hold with 7 labels"
+    ):
         run(make_flywheel(score, maxShare=0.1))
 
 
