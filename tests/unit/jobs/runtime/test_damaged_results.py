@@ -290,7 +290,7 @@ def test_damage_of_another_generation_is_bad_input_with_what_helps(
         return read
 
     helps: Mapping[str, str] = {
-        earlier: "restore it from a backup, or set `flywheel.replay: 0`",
+        earlier: "restore it from a backup, or set `overrides.flywheel.replay: 0`",
         model: "restore it from a backup, or start another evolution whose `model.resumeFrom` "
         "names a generation with a whole model",
         earlier.replace("flywheel", "evaluate"): "restore it from a backup, or start another "

@@ -314,7 +314,7 @@ def test_without_replay_a_damaged_flywheel_of_another_generation_is_not_read(
     config = make_flywheel(score, replay=0.5)
     uri = config.output.replace("/003/", "/002/") + "/manifest.json"
     config = config.model_copy(update={"replay": [uri]})
-    advice = r"restore it from a backup, or set `flywheel\.replay: 0`$"
+    advice = r"restore it from a backup, or set `overrides\.flywheel\.replay: 0`$"
     with pytest.raises(BadInput, match=rf"^{uri} does not exist: {advice}"):
         run(config)
     without = make_flywheel(score, replay=0.0).spec
