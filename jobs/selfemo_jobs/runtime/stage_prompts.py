@@ -112,7 +112,7 @@ def read_prompt_file(uri: str, store: Store | None) -> bytes:
         except OSError as error:
             raise BadInput(f"{where}: {path}: {error.strerror}") from None
     if store is None:
-        raise BadInput(f"{where}: there are no storage options with which to read S3")
+        raise BadInput(f"{where}: reading S3 requires storage options")
     try:
         return store_for(uri, store).get_start(uri, MAX_FILE + 1)
     except ObjectNotFound:

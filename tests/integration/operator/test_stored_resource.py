@@ -151,7 +151,7 @@ def test_a_setting_without_a_field_is_unknown(
         (
             {"selfPlay": {"groupSize": 3}},
             {"selfPlay": None},
-            "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is",
+            "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are",
         ),
     ],
     ids=["recipe", "overrides", "a rule of the resolved spec"],

@@ -267,7 +267,7 @@ def test_prompts_longer_than_the_positions_are_refused(
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 515}))
-    with pytest.raises(BadInput, match=r"prompts of 512 tokens.*it can read 515"):
+    with pytest.raises(BadInput, match=r"prompts of 512 tokens.*it supports 515"):
         Recognizer(folder, describe())
 
 

@@ -23,8 +23,8 @@ def test_the_examples_are_dialogues(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is no turn"),
-        (" \n\n", "there is no turn"),
+        ("", "there are no turns"),
+        (" \n\n", "there are no turns"),
         ("Ann: Hi.\n\nBo: Hi.", "a blank line ends a dialogue"),
         ("Ann: Hi.\n" * (MOST_TURNS + 1), "use `selfemo predict`"),
         ("Ann: Hi.\nno speaker here", "speaker"),

@@ -72,7 +72,7 @@ def test_a_dialogue_is_read_and_answered_by_both_models(
     page.get_by_role("button", name="Recognize emotions").click()
     expect(page.locator(".turn")).to_have_count(2 * turns, timeout=LOAD)
     page.get_by_role("button", name="Write replies").click()
-    expect(page.get_by_text("of 4 replies of Mia are read as").first).to_be_visible(timeout=LOAD)
+    expect(page.get_by_text("of 4 replies by Mia are classified").first).to_be_visible(timeout=LOAD)
     expect(page.locator(".turn")).to_have_count(2 * turns + 8)
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     colors = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -98,7 +98,7 @@ def test_another_dialogue_can_be_picked_or_pasted(browser: Browser, server: Serv
     assert page.locator(".turn").first.inner_text().startswith("Ann: <b>Hi</b>")
     box.fill("")
     page.get_by_role("button", name="Recognize emotions").click()
-    expect(page.get_by_text("there is no turn").first).to_be_visible(timeout=LOAD)
+    expect(page.get_by_text("there are no turns").first).to_be_visible(timeout=LOAD)
     page.context.close()
 
 

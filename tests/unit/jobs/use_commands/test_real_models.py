@@ -182,7 +182,7 @@ def test_respond(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged = json.loads(printed(capsys, *words, "--judge", model))
     assert judged == json.loads(first)
     table = printed(capsys, *words[:-4], "-n", "2").splitlines()
-    assert table[0].split() == ["dialogue", "speaker", "candidate", "read", "as", "p_joy", "text"]
+    assert table[0].split() == ["dialogue", "speaker", "candidate", "predicted", "p_joy", "text"]
     assert len(table) == 3
 
 

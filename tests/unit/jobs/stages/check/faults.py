@@ -334,7 +334,7 @@ FAULTS = (
     Fault(
         "the weights are pickled",
         _pickled_weights,
-        "model.uri: file://{folder}/model has no *.safetensors; it contains pytorch_model.bin, "
+        "model.uri: file://{folder}/model contains no *.safetensors; it contains pytorch_model.bin, "
         "but only safetensors is supported: convert it",
     ),
     Fault(

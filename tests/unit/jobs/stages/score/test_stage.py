@@ -285,7 +285,7 @@ def test_an_incomplete_group_goes_with_the_folder_that_the_message_names(
     with pytest.raises(DamagedResult, match=r"has members \[1, 2, 3\], not 0 to 3") as caught:
         run(config)
     assert caught.value.stage is Stage.SELF_PLAY
-    folder = re.findall(r"delete the folder file://(\S+), and give", str(caught.value))[0]
+    folder = re.findall(r"delete the folder file://(\S+), and run", str(caught.value))[0]
     shutil.rmtree(folder)
     with pytest.raises(DamagedResult, match="does not exist: SelfPlay has to run again"):
         run(config)
