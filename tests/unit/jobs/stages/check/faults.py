@@ -334,8 +334,8 @@ FAULTS = (
     Fault(
         "the weights are pickled",
         _pickled_weights,
-        "model.uri: file://{folder}/model contains no *.safetensors; it contains pytorch_model.bin, "
-        "but only safetensors is supported: convert it",
+        "model.uri: file://{folder}/model contains no *.safetensors; it contains "
+        "pytorch_model.bin, but only safetensors is supported: convert it",
     ),
     Fault(
         "an adapter is in the same folder as the weights",
