@@ -134,8 +134,8 @@ docs: ## Build the documentation's site into build/site; a dead link fails
 # Ten minutes at most; no network. Without a GPU, all parts run on the processor.
 gpu-check: ## Engines, training, speed and memory on the GPU of this machine: ARGS="--shape Qwen3-4B"
 	@$(PY) -m tools.gpu_check $(ARGS)
-bench: setup-dev ## Measure against bare libraries; one JSON line each
-	@tools/bench
+bench: setup-dev ## Measure against bare libraries; JSON lines (PARTS="rewards train": only those)
+	@tools/bench $(PARTS)
 
 .PHONY: meld meld-vllm
 meld: setup ## Run examples/meld-cpu.yaml over MELD (MELD=folder)
