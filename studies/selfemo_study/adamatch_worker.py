@@ -5,7 +5,7 @@ utterances in a weak view, which shows the most turns. Its predictions are align
 prior. Those above a threshold, which is relative to the confidence on labeled utterances, train the
 same utterances in a strong view, which shows less. Labeled utterances are part of each step.
 
-Different from AdaMatch: the alignment refers to the frequencies of the labeled share, and texts
+Different from AdaMatch: the alignment refers to the frequencies of the labeled subset, and texts
 have no interpolated logits. The model that is stored is the moving average of the weights.
 """
 

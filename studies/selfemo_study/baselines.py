@@ -39,7 +39,7 @@ def run_simple_baseline(task: RowTask) -> RowResult:
     Raises
     ------
     StudyError
-        If self-play and the labeled share overlap.
+        If self-play and the labeled subset overlap.
     """
     if task.row.kind is Kind.CONSTANT:
         label = str(task.row.label)

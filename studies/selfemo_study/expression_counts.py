@@ -41,7 +41,7 @@ class JudgePredictions(ApiModel):
 
     judge: str
     human: float | None = None
-    """The share of real turns of the same dataset that the judge reads as their own label, as the
+    """The share of human turns of the same dataset that the judge reads as their own label, as the
     mean over the emotions; None without such turns."""
     generations: list[JudgedGeneration]
 

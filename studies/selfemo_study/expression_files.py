@@ -41,7 +41,7 @@ class StoredExpression:
     readings: pa.Table
     """The readings of the baseline's model."""
     dialogues: Sequence[Dialogue]
-    """The dialogues that the contexts and the real turns are from."""
+    """The dialogues that the contexts and the human turns are from."""
 
 
 def stored_expression(path: Path) -> StoredExpression | None:

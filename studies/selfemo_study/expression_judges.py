@@ -232,7 +232,7 @@ def read_rows(
     """Return what each judge reads in the responses of the generations of a row.
 
     The first one is the baseline's model, whose readings are stored. A judge reads all generations
-    at once, and the real turns once.
+    at once, and the human turns once.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def read_rows(
     return listed
 
 
-#: The columns that the share of real turns follows from.
+#: The columns that the share of human turns follows from.
 _HUMANS = pa.schema([("intended", pa.string()), ("as_intended", pa.bool_())])
 
 
@@ -305,7 +305,7 @@ def _readings(
 
 
 def _human_turns(dialogues: Sequence[Dialogue], humans: pa.Table) -> list[HumanTurn]:
-    """Return the real turns that the baseline's model read."""
+    """Return the human turns that the baseline's model read."""
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     keys = zip(humans["dialogue_id"].to_pylist(), humans["utterance"].to_pylist(), strict=True)
     return [HumanTurn(by_id[dialogue], utterance) for dialogue, utterance in keys]

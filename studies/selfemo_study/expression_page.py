@@ -9,7 +9,7 @@ from selfemo_study.expression_counts import INDEPENDENT, StudyExpression, row_ex
 from selfemo_study.study_config import Study
 
 _HEAD = (
-    "| row | judge | generation 0 | best | change | real turns |",
+    "| row | judge | generation 0 | best | change | human turns |",
     "| --- | --- | --- | --- | --- | --- |",
 )
 
@@ -81,12 +81,12 @@ def expression_section(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {row['name']} | both independent judges | | | {_change(gain)} | |")
     return [
         "## Expression",
-        "Share of responses to contexts of dev that a judge reads as the intended emotion, as the "
-        "mean over seeds. Each context is answered once for each emotion. The judge `baseline` is "
+        "Fraction of the responses to dev contexts that a judge classifies as intended, as the "
+        "mean over seeds. Each context gets one response per emotion. The judge `baseline` is "
         f"generation 0's model. The evolution never sees {independent}: they are trained on all "
-        "labels. *Real turns* is the share of real turns that the judge "
-        "reads as their own label, as the mean over the emotions: the limit. Intervals are 95 %, "
-        "paired by seed and dialogue.",
+        "labels. *Human turns* is the fraction of human turns that the judge classifies as their "
+        "own label, as the mean over the emotions: the limit. Intervals are 95%, paired by seed "
+        "and dialogue.",
         "\n".join(lines),
         _responses_table(rows),
     ]
@@ -95,7 +95,7 @@ def expression_section(summary: Mapping[str, Any]) -> list[str]:
 def _responses_table(rows: list[Mapping[str, Any]]) -> str:
     """Return what the responses are like: generation 0, then the best generation."""
     lines = [
-        "| row | distinct-2 | words | emotion named outright | well formed |",
+        "| row | distinct-2 | words | emotion named | well formed |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Which labels self-play may read: those of the labeled share, and no others. Pure."""
+"""Which labels self-play may read: those of the labeled subset, and no others. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from selfemo_study.study_config import StudyError
 
 
 def check_label_separation(spec: EvolutionSpec, labeled: Source, count: int) -> None:
-    """Check that self-play reads the labels of the labeled share, and no others.
+    """Check that self-play reads the labels of the labeled subset, and no others.
 
-    A source with `use: Labeled` must lie within the labeled share. Every other source must not
+    A source with `use: Labeled` must lie within the labeled subset. Every other source must not
     contain a dialogue of it.
 
     Parameters
@@ -19,7 +19,7 @@ def check_label_separation(spec: EvolutionSpec, labeled: Source, count: int) -> 
     labeled
         The source of the warm start.
     count
-        The number of its dialogues in the labeled share, from the first.
+        The number of its dialogues in the labeled subset, from the first.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One row and seed to run: its spec, its labeled share, its baseline, and how it is measured."""
+"""One row and seed to run: its spec, its labeled subset, its baseline, and how it is measured."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class RowTask:
 
     @cached_property
     def labeled_dialogues(self) -> int:
-        """The number of training dialogues in the labeled share, from the first.
+        """The number of training dialogues in the labeled subset, from the first.
 
         Raises StudyError where self-play reads other labels, or reads these dialogues as unlabeled.
         """
@@ -137,7 +137,7 @@ class RowTask:
         return output
 
     def _warm_start(self, model: Path, output: Path) -> SupervisedTraining:
-        """Return the training of a model on the labeled share for the steps of the warm start."""
+        """Return the training of a model on the labeled subset for the steps of the warm start."""
         warm_start = self.study.warm_start
         return self.supervised_training(
             model, output, self.labeled_dialogues, warm_start.steps,

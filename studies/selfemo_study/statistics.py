@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from selfemo_jobs.evaluation.metrics import weighted_f1
 
 DRAWS = 2000
-#: Quantiles of a 95 % interval.
+#: Quantiles of a 95% interval.
 _LOW, _HIGH = 0.025, 0.975
 #: Below this F1 a ratio has no meaning.
 _MIN_F1 = 1e-9
@@ -31,7 +31,7 @@ Confusion = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval."""
+    """A figure with its 95% interval."""
 
     value: float
     low: float

@@ -122,7 +122,7 @@ def draw_gains(path: Path, bars: Sequence[GainBar], headline: str) -> None:
         colors = [HEADLINE if b.name == headline else MUTED for b in bars]
         axes.barh(positions, values, xerr=errors, color=colors, height=0.62, ecolor="#1b1f27")
         axes.axvline(0, color="#5d6675", linewidth=0.8)
-        names = [f"{b.name}  {v:+.1f} %" for b, v in zip(bars, values, strict=True)]
+        names = [f"{b.name}  {v:+.1f}%" for b, v in zip(bars, values, strict=True)]
         axes.set_yticks(positions, names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")

@@ -24,7 +24,7 @@ class Kind(StrEnum):
     EVOLUTION = "evolution"
     """The product's own `selfemo run`, without labels."""
     SUPERVISED = "supervised"
-    """More supervised steps on the labeled share."""
+    """More supervised steps on the labeled subset."""
     CEILING = "ceiling"
     """Supervised steps from the base model on all training dialogues."""
     MAJORITY = "majority"
@@ -43,7 +43,7 @@ class Labeled(StrEnum):
     """Which labels a control may read."""
 
     SHARE = "share"
-    """The labels of the labeled share."""
+    """The labels of the labeled subset."""
     ALL = "all"
     """The labels of all training dialogues."""
 
@@ -63,7 +63,7 @@ class BaseModelConfig(ApiModel):
 
 
 class WarmStart(TrainingOptions):
-    """The supervised training on the labeled share, which makes generation 0.
+    """The supervised training on the labeled subset, which makes generation 0.
 
     Context, prompts and prompt length are those of the evolution. `views` and `trainLayers` hold
     for the supervised controls too.
@@ -82,7 +82,7 @@ class WarmStart(TrainingOptions):
     def _check(self) -> Self:
         if self.source.offset:
             raise ValueError(
-                "`source.offset` must be 0: the training counts the labeled share from the first "
+                "`source.offset` must be 0: the training counts the labeled subset from the first "
                 "dialogue of the file"
             )
         return self

@@ -1,4 +1,4 @@
-"""Supervised training in rounds, until dev stops rising: the baseline of a study at rest."""
+"""Supervised training in rounds until dev F1 stops rising: the converged baseline of a study."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ pytestmark = [
 
 GENERATIONS = 2
 NO_GPU = "per_gpu_hour"
-"""The end of the names of rules with GPU-hours, which the run does not have."""
+"""The end of the names of rules with GPU hours, which the run does not have."""
 
 
 def test_prometheus_records_the_values_of_the_manifests(

@@ -89,7 +89,7 @@ COST = Row(
     [
         stat(
             "Cost",
-            f"GPU time of the run times the price per GPU-hour. {_SUCCESSFUL}",
+            f"GPU time of the run times the price per GPU hour. {_SUCCESSFUL}",
             "none",
             f"max({_GPU}) / 3600 * on () {GPU_HOUR}",
             decimals=2,
@@ -110,7 +110,7 @@ COST = Row(
         panel(
             Kind.GAUGES,
             "Cost by stage",
-            f"GPU time of each stage in the run times the price per GPU-hour. {_SUCCESSFUL}",
+            f"GPU time of each stage in the run times the price per GPU hour. {_SUCCESSFUL}",
             "none",
             [
                 Query(
@@ -134,7 +134,7 @@ COST = Row(
         ),
         panel(
             Kind.LINES,
-            "F1 gained per GPU-hour",
+            "F1 gained per GPU hour",
             "F1 gained over the baseline, divided by the GPU time of the run.",
             "percentunit",
             [Query(f"namespace_name:selfemo_evolution_f1_gain:per_gpu_hour{{{OF}}}", "gain")],

@@ -51,7 +51,7 @@ GENERATIONS = Row(
             Kind.TABLE,
             "Generations",
             "The evaluated generations: F1 on the selection dataset, rewards, training metrics, "
-            "and the cumulative GPU-hours of the run.",
+            "and the cumulative GPU hours of the run.",
             "none",
             [
                 ("F1", "percentunit", one("f1_ratio")),
@@ -64,7 +64,7 @@ GENERATIONS = Row(
                 ("Entropy", "none", one("train_entropy")),
                 ("Diversity", "percentunit", one("response_diversity_ratio")),
                 ("Completion tokens", "none", one("completion_tokens_mean")),
-                ("GPU-hours", "none", f"max({_GPU}) / 3600"),
+                ("GPU hours", "none", f"max({_GPU}) / 3600"),
             ],
             width=24,
             height=9,

@@ -225,7 +225,7 @@ FLEET = Board(
                 Panel(
                     Kind.STAT,
                     "Cost",
-                    "GPU time of successful stages in all runs times the price per GPU-hour.",
+                    "GPU time of successful stages in all runs times the price per GPU hour.",
                     "none",
                     [Query(f"sum({_GPU}) / 3600 * on () {GPU_HOUR}", "Cost")],
                     TO_EVOLUTION,
@@ -278,7 +278,7 @@ FLEET = Board(
                 ),
                 Panel(
                     Kind.LINES,
-                    "F1 gained per GPU-hour",
+                    "F1 gained per GPU hour",
                     "F1 gained over the baseline, divided by the GPU time of successful stages.",
                     "percentunit",
                     [
@@ -300,7 +300,7 @@ FLEET = Board(
                 Panel(
                     Kind.GAUGES,
                     "Cost by evolution",
-                    "GPU time of successful stages in the whole run times the price per GPU-hour.",
+                    "GPU time of successful stages in the whole run times the price per GPU hour.",
                     "none",
                     [
                         Query(

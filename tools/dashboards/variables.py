@@ -19,7 +19,7 @@ LOGS_SOURCE = SourceVariable(
 GPU_PRICE = TextVariable(
     "gpu_hour_price",
     "Price of a GPU hour",
-    "The price of one GPU-hour in any currency. If 0, no costs are shown.",
+    "The price of one GPU hour in any currency. If 0, no costs are shown.",
     "0",
 )
 #: The price as a vector, so that there is no cost without a price.

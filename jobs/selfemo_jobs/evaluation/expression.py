@@ -22,7 +22,7 @@ from selfemo_jobs.rewards.diversity import distinct_bigrams
 from selfemo_jobs.rewards.emotion_words import has_label_sign, names_any_label
 from selfemo_jobs.rewards.word_units import split_words
 
-#: The columns that say which response or real turn a row is about.
+#: The columns that say which response or human turn a row is about.
 _KEY = ["dialogue_id", "utterance", "intended"]
 
 
@@ -47,7 +47,7 @@ def expression_score(
         The responses, with the columns of
         :data:`selfemo_jobs.evaluation.expression_tables.RESPONSES` and at least one row.
     readings
-        The judge's readings of them and of real turns, with the columns of
+        The judge's readings of them and of human turns, with the columns of
         :data:`selfemo_jobs.evaluation.expression_tables.READINGS`.
     resamples
         The number of bootstrap resamples, each of whole dialogues. 0 leaves the interval out.
@@ -127,7 +127,7 @@ def rows_of_responses(readings: pa.Table) -> pa.Table:
 
 
 def rows_of_humans(readings: pa.Table) -> pa.Table:
-    """Return the rows that are about real turns."""
+    """Return the rows that are about human turns."""
     return readings.filter(readings["human"])
 
 

@@ -23,21 +23,21 @@ RESPONSES = pa.schema(
     ]
 )
 
-#: One row for each response, in the same order, and then one for each real turn.
+#: One row for each response, in the same order, and then one for each human turn.
 READINGS = pa.schema(
     [
-        # whether it is a real turn of the dialogue, not a response
+        # whether it is a human turn of the dialogue, not a response
         pa.field("human", pa.bool_(), nullable=False),
         pa.field("dialogue_id", pa.string(), nullable=False),
-        # index of the utterance that is answered; for a real turn, its own index
+        # index of the utterance that is answered; for a human turn, its own index
         pa.field("utterance", pa.int32(), nullable=False),
-        # the emotion that the response is to express; for a real turn, its first label
+        # the emotion that the response is to express; for a human turn, its first label
         pa.field("intended", pa.string(), nullable=False),
         # the judge's most probable emotion; null if there was nothing to read
         pa.field("read", pa.string()),
         # the probability of each label, in the order of the label set; empty with nothing to read
         pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
-        # whether it is read as the intended emotion, or as a label of the real turn
+        # whether it is read as the intended emotion, or as a label of the human turn
         pa.field("as_intended", pa.bool_(), nullable=False),
     ]
 )

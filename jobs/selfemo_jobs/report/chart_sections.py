@@ -112,7 +112,7 @@ def _rewards(data: ReportData) -> ChartSection | None:
         "The distribution of the candidates' rewards; the line is the mean. One narrow band means "
         "that the groups no longer differ: there is nothing to learn.",
         (heatmap(data.histograms, means, title="Rewards by generation", unit="candidates"),),
-        ("", "candidates", "10 %", "25 %", "median", "75 %", "90 %"),
+        ("", "candidates", "10%", "25%", "median", "75%", "90%"),
         rows,
     )
 
@@ -190,7 +190,7 @@ def _funnel(data: ReportData) -> ChartSection | None:
         stacks.append(Stack(f"generation {generation}", {_KEPT: float(steps[-1].after), **values}))
 
     def kept_share(stack: Stack) -> str:
-        return f"{share(stack.values[_KEPT], sum(stack.values.values())):.1f} % kept"
+        return f"{share(stack.values[_KEPT], sum(stack.values.values())):.1f}% kept"
 
     return ChartSection(
         "Flywheel",

@@ -85,4 +85,4 @@ def _costs(runs: Sequence[ComparedRun]) -> Iterator[tuple[str, list[str]]]:
             )
     yield "all", [duration(run.data.facts.seconds) for run in runs]
     hours = [run.data.facts.gpu_hours for run in runs]
-    yield "GPU-hours", ["unknown" if h is None else f"{h:.2f}" for h in hours]
+    yield "GPU hours", ["unknown" if h is None else f"{h:.2f}" for h in hours]

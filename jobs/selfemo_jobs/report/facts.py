@@ -80,7 +80,7 @@ class RunFacts:
 
     @property
     def gpu_hours(self) -> float | None:
-        """The GPU-hours of all stages; None if the number of GPUs of a stage is unknown."""
+        """The GPU hours of all stages; None if the number of GPUs of a stage is unknown."""
         hours = [cost.gpu_hours for cost in self.costs]
         return sum(h for h in hours if h is not None) if None not in hours else None
 
@@ -258,7 +258,7 @@ def _costs(records: Sequence[StageRecord], spec: EvolutionSpec | None) -> Iterat
 
 
 def _gpu_hours(record: StageRecord, stage: Stage, spec: EvolutionSpec | None) -> float | None:
-    """Return the GPU-hours of a stage's successful attempt; None if the GPUs are unknown."""
+    """Return the GPU hours of a stage's successful attempt; None if the GPUs are unknown."""
     gpus = record.gpus
     if gpus is None and spec is not None:
         gpus = gpus_of(spec, stage)

@@ -103,7 +103,7 @@ def _cards(data: ReportData) -> Iterator[Card]:
         yield "generations", str(count), f"{accepted} accepted"
     if data.facts.seconds:
         hours = data.facts.gpu_hours
-        remark = f"{hours:.2f} GPU-hours; " if hours else ""
+        remark = f"{hours:.2f} GPU hours; " if hours else ""
         yield "run time", duration(data.facts.seconds), f"{remark}all stages, without waiting"
 
 

@@ -68,7 +68,7 @@ def label_sets_section(data: ReportData) -> ChartSection | None:
         if s.labels_per_utterance is not None
     )
     gold = f" The mean number of gold labels of an utterance is {means}." if means else ""
-    title = "Figures of sets of labels by generation"
+    title = "Scores of sets of labels by generation"
     return ChartSection(
         "Sets of labels",
         "Datasets whose utterances have several labels are compared by sets. Micro F1 counts all "

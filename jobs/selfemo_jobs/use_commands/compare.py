@@ -124,7 +124,7 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
         rows.append([f"gain {name}", *(str(gain) if gain else "-" for gain in gains)])
     rows.append(["time", *(duration(run.data.facts.seconds) for run in runs)])
     hours = [run.data.facts.gpu_hours for run in runs]
-    rows.append(["GPU-hours", *("-" if h is None else f"{h:.2f}" for h in hours)])
+    rows.append(["GPU hours", *("-" if h is None else f"{h:.2f}" for h in hours)])
     yield from _aligned(rows)
     for name, series in comparison.f1.items():
         yield f"\nweighted F1 on {name} by generation"

@@ -245,7 +245,7 @@ def test_self_play_reads_the_labels_of_the_share_alone() -> None:
 
 
 def test_the_smallest_study_fits_the_demo_dialogues() -> None:
-    """`make study` refuses a self-play source that overlaps the labeled share."""
+    """`make study` refuses a self-play source that overlaps the labeled subset."""
     root = STUDIES[0].parents[1]
     found = load_study(root / "studies" / "small.yaml")
     lines = (root / "studies" / "demo" / "train.jsonl").read_text().splitlines()

@@ -48,7 +48,7 @@ def test_the_answer_is_there(folders: StudyFolders, tmp_path: Path) -> None:
     assert summary["majority_vote_relative_gain"] == 0.0
     assert summary["machine"]["cores"] >= 1  # type: ignore[index]
     assert "selfemo" in summary["machine"]["versions"]  # type: ignore[index]
-    assert f"Relative gain on test: {100 * (after / before - 1):+.1f} %" in page
+    assert f"Relative gain on test: {100 * (after / before - 1):+.1f}%" in page
 
 
 def test_the_answer_names_what_the_labeled_share_alone_is_worth(
@@ -58,8 +58,8 @@ def test_the_answer_names_what_the_labeled_share_alone_is_worth(
     finish(made, folders, "more", 1, RIGHT, ["Baseline", "Control"], best=1, steps=8)
     summary, page = written(folders, tmp_path, made)
     assert summary["supervised_relative_gain"] == summary["relative_gain"]
-    gain = f"{100 * summary['relative_gain']:+.1f} %"  # type: ignore[operator]
-    assert f"As many steps on the labeled share alone: {gain} [" in page
+    gain = f"{100 * summary['relative_gain']:+.1f}%"  # type: ignore[operator]
+    assert f"The same number of steps on the labeled subset alone: {gain} [" in page
 
 
 def test_the_answer_stands_beside_that_without_the_responder_and_over_the_control(
@@ -70,7 +70,7 @@ def test_the_answer_stands_beside_that_without_the_responder_and_over_the_contro
     assert summary["gain_over_supervised"] is None
     assert summary["gain_over_supervised_interval"] is None
     assert summary["without_responder_relative_gain"] == -1.0  # of the one seed that is finished
-    assert "Without the responder: -100.0 %" in page
+    assert "Without the responder: -100.0%" in page
     best = {**RIGHT, (1, "test"): 3}
     finish(made, folders, "more", 1, best, ["Baseline", "Control"], best=1, steps=8)
     summary, page = written(folders, tmp_path, made)
@@ -78,7 +78,7 @@ def test_the_answer_stands_beside_that_without_the_responder_and_over_the_contro
     assert summary["gain_over_supervised"] == pytest.approx(gain, abs=1e-6)
     low, high = summary["gain_over_supervised_interval"]  # type: ignore[misc]
     assert low <= gain <= high < 0
-    assert f"`main` over these steps: {100 * gain:+.1f} % [" in page
+    assert f"`main` compared with these steps: {100 * gain:+.1f}% [" in page
 
 
 def test_a_control_that_has_not_raised_dev_is_generation_0(

@@ -55,7 +55,7 @@ def heatmap(
                 share = histogram.share(count)
                 tooltip = (
                     f"generation {generation}, {format_number(low)} to {format_number(high)}: "
-                    f"{format_number(count)} {unit} ({100 * share:.1f} %)"
+                    f"{format_number(count)} {unit} ({100 * share:.1f}%)"
                 )
                 top, size = y(high), y(low) - y(high)
                 cell = box(middle - width / 2, top, width, size, "cell-heat", tooltip)

@@ -149,9 +149,9 @@ def label_prior(labels: Sequence[str], sources: Sequence[ReadSource]) -> dict[st
     """Return the share of each label in the labeled sources; None if they have no label.
 
     With several labels of an utterance, each counts: the shares are those of the label mentions. A
-    label that the sources lack counts once: in a small labeled share, a rare emotion may be missing
-    by chance. With a share of 0, the flywheel would keep none of its groups in any generation, and
-    the evaluation would count none of its utterances.
+    label that the sources lack counts once: in a small labeled subset, a rare emotion may be
+    missing by chance. With a share of 0, the flywheel would keep none of its groups in any
+    generation, and the evaluation would count none of its utterances.
 
     Parameters
     ----------

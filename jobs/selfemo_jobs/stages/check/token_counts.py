@@ -71,7 +71,7 @@ def evaluate_tokens(spec: EvolutionSpec, work: Workload) -> StageTokens:
         What the run has to read.
     """
     responses = expression_responses(spec, work)
-    # the judge reads each response, and about as many real turns
+    # the judge reads each response, and about as many human turns
     read = work.responder_prompt + work.response_prompt + work.recognizer_prompt
     completions = work.evaluated + 3 * responses
     total = work.evaluated * work.recognizer_prompt + responses * read

@@ -105,7 +105,7 @@ class Sample:
     contexts: Sequence[HeldOutContext]
     """The contexts that the responder answers."""
     humans: Sequence[HumanTurn]
-    """The real turns that are read beside the responses."""
+    """The human turns that are read beside the responses."""
     responses: int
     """The number of responses: one to each context for each emotion."""
 
@@ -243,7 +243,7 @@ def _read(
     responses: pa.Table,
     earlier: _EarlierReadings | None,
 ) -> pa.Table:
-    """Return the judge's readings. Those of real turns are the baseline's own, where it has them.
+    """Return the judge's readings. Those of human turns are the baseline's own, where it has them.
 
     Parameters
     ----------

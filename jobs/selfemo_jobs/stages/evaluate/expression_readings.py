@@ -120,12 +120,12 @@ def response_targets(
 
 
 def human_targets(turns: Sequence[HumanTurn], past: int) -> list[Target | None]:
-    """Return real turns as the judge reads them: with as many earlier turns as a response.
+    """Return human turns as the judge reads them: with as many earlier turns as a response.
 
     Parameters
     ----------
     turns
-        The real turns.
+        The human turns.
     past
         The largest number of turns before each of them.
     """
@@ -203,14 +203,14 @@ def reading_rows(responses: pa.Table, readings: Sequence[Reading]) -> pa.Table:
 
 
 def human_rows(turns: Sequence[HumanTurn], readings: Sequence[Reading]) -> pa.Table:
-    """Return the readings of real turns as a table with the same columns.
+    """Return the readings of human turns as a table with the same columns.
 
     A turn with several labels is read right if the reading is one of them.
 
     Parameters
     ----------
     turns
-        The real turns.
+        The human turns.
     readings
         The reading of each turn.
     """

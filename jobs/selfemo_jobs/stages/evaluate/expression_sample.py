@@ -1,4 +1,4 @@
-"""Which contexts the responder answers, and which real turns are read beside its responses.
+"""Which contexts the responder answers, and which human turns are read beside its responses.
 
 The sample is a part of the measure, like the dataset. It follows from the dialogues and the label
 set alone, so that all generations, and runs with other seeds, are measured on the same contexts.
@@ -47,7 +47,7 @@ class HeldOutContext:
 
 @dataclass(frozen=True)
 class HumanTurn:
-    """A real turn with a label."""
+    """A human turn with a label."""
 
     dialogue: Dialogue
     """The dialogue."""
@@ -117,7 +117,7 @@ def draw_contexts(dialogues: Sequence[Dialogue], count: int) -> list[HeldOutCont
 def draw_human_turns(
     dialogues: Sequence[Dialogue], labels: Sequence[str], count: int
 ) -> list[HumanTurn]:
-    """Return real turns, as many of each emotion as possible up to a number.
+    """Return human turns, as many of each emotion as possible up to a number.
 
     Parameters
     ----------

@@ -243,7 +243,7 @@ def _common_checkpoint(job: TrainJob) -> Path | None:
         # the processes of a node share the files
         whole = is_whole(checkpoint, local_rank(), job.resources.local_processes)
         if all(_of_all_processes(whole)):
-            log.info("goes on from a checkpoint", extra={"fields": {"step": step}})
+            log.info("resumes from a checkpoint", extra={"fields": {"step": step}})
             return checkpoint
         if not whole:
             log.warning("%s is damaged and not used", checkpoint)

@@ -104,7 +104,7 @@ class WarmStartTraining:
         self.trainer.load_state(dict(state.trainer))
         self.evaluations, self.losses = state.evaluations, state.losses
         self.best_weights = dict(state.best)
-        log.info("goes on from a checkpoint", extra={"fields": {"step": self.trainer.step}})
+        log.info("resumes from a checkpoint", extra={"fields": {"step": self.trainer.step}})
 
     def _save(self) -> None:
         state = WarmStartState(

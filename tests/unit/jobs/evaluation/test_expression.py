@@ -91,7 +91,7 @@ def test_real_turns_are_the_mean_over_the_emotions_that_there_are() -> None:
     score = expression_score("dev", LABELS, responses_of(["a b"]), readings, resamples=0, seed=0)
     assert score.human == pytest.approx((2 / 3 + 0) / 2, abs=1e-6)
     assert score.human_turns == 4
-    assert score.as_intended == pytest.approx(1 / 3, abs=1e-6), "real turns are not responses"
+    assert score.as_intended == pytest.approx(1 / 3, abs=1e-6), "human turns are not responses"
     assert rows_of_humans(readings).num_rows == 4
     assert rows_of_responses(readings).num_rows == 6
 

@@ -83,7 +83,7 @@ def test_all_stages_of_a_run_use_the_best_model_that_the_first_one_found(store: 
     put_best(store, "generations/002/train/model")  # another model is promoted
     assert resumed_model(uri, store)[0] != first
     assert pinned_model(uri, store, root, mine) == (first, None)
-    # a third run goes on from the baseline of the second one, which is that model
+    # a third run continues from the baseline of the second one, which is that model
     measured = put(store, Stage.EVALUATE, 0, f"storage:{uri.removeprefix(root)}", run=mine)
     assert resumed_model(measured, store) == (first, None)
     # and a run that reads the address only now has the new one

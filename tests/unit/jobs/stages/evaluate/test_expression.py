@@ -172,7 +172,7 @@ def test_a_later_generation_is_paired_with_the_baseline_and_the_best(
 
     monkeypatch.setattr(expression, "read_targets", counted)
     first = measured(make(1))
-    assert read == [CONTEXTS * 7], "the baseline has read the real turns already"
+    assert read == [CONTEXTS * 7], "the baseline has read the human turns already"
     assert first.human == baseline.human
     assert first.over_baseline is not None
     assert first.over_baseline.generation == 0
@@ -249,7 +249,7 @@ def test_without_the_earlier_readings_there_is_no_change_but_a_result(
     with caplog.at_level(logging.WARNING):
         score = measured(later)
     assert score.over_baseline is None
-    assert score.human is not None, "the real turns are read again"
+    assert score.human is not None, "the human turns are read again"
     assert "expression is not compared" in caplog.text
 
 

@@ -288,7 +288,7 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     assert not (Path(config.output.removeprefix("file://")) / "manifest.json").exists()
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
-    assert lines(run, "goes on from a checkpoint")
+    assert lines(run, "resumes from a checkpoint")
     assert run.manifest.encode() == one.manifest.encode()
 
 
@@ -311,7 +311,7 @@ def test_killed_with_few_trained_layers_it_ends_with_the_same_bytes(
     kill_after_checkpoints(1, folder, config)
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
-    assert lines(run, "goes on from a checkpoint")
+    assert lines(run, "resumes from a checkpoint")
     assert run.manifest.encode() == undisturbed.manifest.encode()
 
 
@@ -330,7 +330,7 @@ def test_a_damaged_checkpoint_is_not_used(
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
     assert f"checkpoint-{damaged} is damaged and not used" in run.log
-    assert [line["step"] for line in lines(run, "goes on from a checkpoint")] == before[-1:]
+    assert [line["step"] for line in lines(run, "resumes from a checkpoint")] == before[-1:]
     assert run.manifest.encode() == one.manifest.encode()
 
 
@@ -349,7 +349,7 @@ def test_sigterm_saves_two_processes_and_they_go_on(
     wait_for(lambda: not any(p.is_running() and p.status() != "zombie" for p in children), 10)
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
-    steps = [line["step"] for line in lines(run, "goes on from a checkpoint")]
+    steps = [line["step"] for line in lines(run, "resumes from a checkpoint")]
     assert steps
     assert 0 < steps[0] < 20
     assert run.manifest.encode() == two.manifest.encode()
