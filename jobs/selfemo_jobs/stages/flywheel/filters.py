@@ -119,7 +119,9 @@ def select_groups(
     BadInput
         If a reward, advantage, confidence or consistency is not a finite number.
     """
-    all_groups = groups = summarize_groups(rows)
+    groups = summarize_groups(rows)
+    # computed here: the table of all groups is not kept until `keep`
+    expected = expected_groups(groups, label_prior)
     total_groups, total_rows = count_groups(groups)
     funnel = _Funnel(total_groups, total_rows)
     groups = zero_variance_filter(groups, imitation=imitation)
@@ -134,7 +136,6 @@ def select_groups(
     if spec.deduplicate.near:
         groups = near_duplicate_filter(groups, rows, spec.deduplicate.threshold)
     funnel.record("nearDuplicates", groups)
-    expected = expected_groups(all_groups, label_prior)
     groups = keep_share_filter(groups, spec.keep, seed, expected=expected)
     funnel.record("keep", groups)
     groups, caps = balance_filter(groups, spec.max_share, seed)

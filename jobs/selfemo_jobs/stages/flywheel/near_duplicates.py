@@ -33,6 +33,9 @@ BUCKET_RUN = 16
 #: Largest number of pairs that are compared at once. With two signatures each they take half a
 #: gigabyte.
 ROUND_PAIRS = 500_000
+#: Number of rows (one for each text and band) that are divided into buckets at once. Each takes
+#: about a hundred bytes. More texts than this get one band at a time.
+BAND_ROWS = 4_000_000
 #: Seed of the hashes. It is fixed and does not depend on the run, because the same texts must count
 #: as near duplicates in every generation.
 _SEED = 1
@@ -99,25 +102,41 @@ def near_duplicates(texts: DataFrame, threshold: float) -> DataFrame:
     texts = materialize(texts.select(col("group_id"), normalized.alias("text")))
     distinct = materialize(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
     same = texts.join(distinct.select("group_id"), on="group_id", how="anti").select("group_id")
-    near = _near_pairs(_signatures(distinct), threshold)
+    same = materialize(same)
+    del texts
+    near = _near_pairs(distinct, threshold)
     return materialize(same.concat(near).distinct())
 
 
+def _signature() -> Any:
+    return F.minhash(col("text"), num_hashes=HASHES, ngram_size=NGRAM_WORDS, seed=_SEED)
+
+
 def _signatures(texts: DataFrame) -> DataFrame:
-    signature = F.minhash(col("text"), num_hashes=HASHES, ngram_size=NGRAM_WORDS, seed=_SEED)
-    return materialize(texts.select(col("group_id"), signature.alias("signature")))
+    return materialize(texts.select(col("group_id"), _signature().alias("signature")))
 
 
-def _near_pairs(signatures: DataFrame, threshold: float) -> DataFrame:
+def _near_pairs(texts: DataFrame, threshold: float) -> DataFrame:
     """Return the larger id of each near pair, in rounds of limited size."""
-    buckets = _buckets(signatures, band_rows(threshold))
-    rounds = max(1, -(-buckets.count_rows() * BUCKET_RUN // (2 * ROUND_PAIRS)))
-    near = materialize(signatures.select("group_id").where(daft.lit(False)))
-    for number in range(rounds):
-        of_round = buckets.where(col("bucket") % rounds == number)
-        near_of_round = _compare(_pairs(of_round), signatures, threshold)
-        near = materialize(near.concat(near_of_round).distinct())
+    width = band_rows(threshold)
+    bands = HASHES // width
+    keys = _band_keys(texts, width)
+    at_once = min(bands, max(1, BAND_ROWS // max(1, keys.count_rows())))
+    near = materialize(keys.select("group_id").where(daft.lit(False)))
+    for first in range(0, bands, at_once):
+        buckets = _buckets(keys, first, at_once)
+        rounds = max(1, -(-buckets.count_rows() * BUCKET_RUN // (2 * ROUND_PAIRS)))
+        for number in range(rounds):
+            pairs = _pairs(buckets.where(col("bucket") % rounds == number))
+            near_of_round = _compare(pairs, texts, threshold)
+            near = materialize(near.concat(near_of_round).distinct())
     return near
+
+
+def _band_keys(texts: DataFrame, width: int) -> DataFrame:
+    """Return ``group_id, keys``: a hash of each band, which takes less memory than the signature."""
+    keys = F.list_map(F.chunk(_signature(), width), F.hash(daft.element()))
+    return materialize(texts.select(col("group_id"), keys.alias("keys")))
 
 
 def _pairs(buckets: DataFrame) -> DataFrame:
@@ -128,8 +147,10 @@ def _pairs(buckets: DataFrame) -> DataFrame:
     return materialize(pairs.select("group_id", "larger").distinct())
 
 
-def _compare(pairs: DataFrame, signatures: DataFrame, threshold: float) -> DataFrame:
+def _compare(pairs: DataFrame, texts: DataFrame, threshold: float) -> DataFrame:
     """Return the larger id of the pairs whose signatures are similar enough."""
+    paired = pairs.select("group_id").concat(pairs.select(col("larger").alias("group_id")))
+    signatures = _signatures(texts.join(paired.distinct(), on="group_id", how="semi"))
     left = signatures.select(col("group_id"), col("signature").alias("left"))
     right = signatures.select(col("group_id").alias("larger"), col("signature").alias("right"))
     compared = pairs.join(left, on="group_id").join(right, on="larger")
@@ -137,10 +158,10 @@ def _compare(pairs: DataFrame, signatures: DataFrame, threshold: float) -> DataF
     return compared.where(near).select(col("larger").alias("group_id"))
 
 
-def _buckets(signatures: DataFrame, width: int) -> DataFrame:
-    """Return ``bucket, group_id, run`` of all groups that share a bucket with another group."""
-    keys = F.list_map(F.chunk(col("signature"), width), F.hash(daft.element()))
-    banded = signatures.select(col("group_id"), keys.alias("bucket")).explode("bucket")
+def _buckets(keys: DataFrame, first: int, bands: int) -> DataFrame:
+    """Return ``bucket, group_id, run`` of all groups that share a bucket of some bands."""
+    some = F.slice(col("keys"), first, first + bands).alias("bucket")
+    banded = keys.select(col("group_id"), some).explode("bucket")
     shared = (
         banded.groupby("bucket")
         .agg(F.count(col("group_id")).alias("members"))

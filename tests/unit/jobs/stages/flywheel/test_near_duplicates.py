@@ -110,6 +110,24 @@ def test_pairs_far_above_the_threshold_are_found_and_pairs_far_below_are_not() -
     assert duplicates_in(texts) == near
 
 
+def test_the_result_does_not_depend_on_the_size_of_the_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(7)
+    sentences = [rng.choices("abcdefghijklmnopqrstuvwxyz", k=20) for _ in range(60)]
+    texts = {}
+    for index in range(300):
+        words = list(sentences[index % 60])
+        words[rng.randrange(20)] = f"w{index}"
+        texts[f"{index:03d}"] = " ".join(words)
+    whole = duplicates_in(texts, 0.6)
+    assert 100 < len(whole) < 300
+    monkeypatch.setattr(lsh, "BAND_ROWS", 1)  # one band at a time
+    assert duplicates_in(texts, 0.6) == whole
+    monkeypatch.setattr(lsh, "ROUND_PAIRS", 500)  # and several rounds in each
+    assert duplicates_in(texts, 0.6) == whole
+
+
 def test_the_estimate_is_near_the_true_jaccard_similarity() -> None:
     rng = random.Random(5)
     words = [f"w{i}" for i in range(300)]
