@@ -81,8 +81,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[int] | NDArray[Any]) -> Spread:
         """Return the spread of one number or more."""
-        numbers = np.asarray(values, np.int64)
-        mean = round(int(numbers.sum()) / len(numbers), 2)
+        numbers = np.asarray(values)
+        mean = round(int(numbers.sum(dtype=np.int64)) / len(numbers), 2)
         return cls(int(numbers.min()), float(np.median(numbers)), mean, int(numbers.max()))
 
 

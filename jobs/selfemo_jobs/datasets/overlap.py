@@ -17,6 +17,8 @@ from selfemo_jobs.rewards.word_units import split_words
 _WINDOW = 3
 #: The fewest words of turns that count as the same: greetings and thanks are alike everywhere.
 _LEAST_WORDS = 8
+#: The number of hashes that are looked up at once, so that this takes little memory.
+_BLOCK = 1 << 16
 
 _Key = tuple[str, ...]
 
@@ -37,7 +39,7 @@ class DialogueIndex:
     """The dialogues of a source, to be found by their texts.
 
     Speakers, labels, case and punctuation are not compared. Texts are compared by hashes of 64
-    bits, of which a dialogue of ten turns has nine. So the index takes a hundred bytes for it.
+    bits, of which a dialogue of ten turns has nine. So the index takes 108 bytes for it.
 
     Parameters
     ----------
@@ -60,22 +62,24 @@ class DialogueIndex:
                 part_of.append(number)
         self._wholes = _Hashes(wholes, whole_of)
         self._parts = _Hashes(parts, part_of)
-        first = self._wholes.find(self._wholes)
-        numbers = np.flatnonzero(first != self._wholes.numbers)
+        pairs: list[tuple[int, int]] = []
+        for numbers, firsts in self._wholes.find(self._wholes):
+            is_repeated = numbers != firsts
+            pairs += zip(numbers[is_repeated].tolist(), firsts[is_repeated].tolist(), strict=True)
         self.repeated: list[tuple[str, str]] = [
-            (dialogues[int(self._wholes.numbers[i])].id, dialogues[int(first[i])].id)
-            for i in numbers
+            (dialogues[number].id, dialogues[first].id) for number, first in sorted(pairs)
         ]
         """The id of each dialogue that repeats an earlier one as a whole, and of that one."""
 
     def overlap(self, other: DialogueIndex) -> Overlap | None:
         """Return how many dialogues of this source are in the other one; None if none is."""
-        twins = np.full(len(self._dialogues), -1, np.int64)
-        for mine, others in ((self._parts, other._parts), (self._wholes, other._wholes)):
-            matches = others.find(mine)
-            places = np.flatnonzero(matches >= 0)[::-1]  # the first of a dialogue is set last
-            twins[mine.numbers[places]] = matches[places]
-        alike = np.flatnonzero(twins >= 0)
+        none = len(other._dialogues)
+        twins = np.full(len(self._dialogues), none, np.int64)
+        for numbers, firsts in other._parts.find(self._parts):
+            np.minimum.at(twins, numbers, firsts)
+        for numbers, firsts in other._wholes.find(self._wholes):
+            twins[numbers] = firsts  # the same dialogue is a better example than a similar one
+        alike = np.flatnonzero(twins < none)
         if not len(alike):
             return None
         first = int(alike[0])
@@ -85,7 +89,9 @@ class DialogueIndex:
 
 
 class _Hashes:
-    """Hashes of texts, with the number of the dialogue that each is of.
+    """Hashes of texts in their order, with the number of the dialogue that each is of.
+
+    Of equal hashes, the first has the smallest number.
 
     Parameters
     ----------
@@ -94,19 +100,20 @@ class _Hashes:
     """
 
     def __init__(self, hashes: array[int], numbers: array[int]) -> None:
-        self.hashes: NDArray[np.uint64] = np.asarray(hashes)
-        self.numbers: NDArray[np.uint32] = np.asarray(numbers)
-        self._sorted, self._first = np.unique(self.hashes, return_index=True)
+        unordered = np.asarray(hashes)
+        order = np.argsort(unordered, kind="stable")
+        self._hashes: NDArray[np.uint64] = unordered[order]
+        self._numbers: NDArray[np.uint32] = np.asarray(numbers)[order]
 
-    def find(self, others: _Hashes) -> NDArray[np.int64]:
-        """Return the first dialogue here that has each of some texts; -1 where none has."""
-        result = np.full(len(others.hashes), -1, np.int64)
-        if len(self._sorted):
-            places = np.searchsorted(self._sorted, others.hashes)
-            places[places == len(self._sorted)] = 0
-            is_here = self._sorted[places] == others.hashes
-            result[is_here] = self.numbers[self._first[places[is_here]]]
-        return result
+    def find(self, others: _Hashes) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+        """Yield the dialogues of texts that are here too, and the first dialogue here of each."""
+        for start in range(0, len(others._hashes) if len(self._hashes) else 0, _BLOCK):
+            hashes = others._hashes[start : start + _BLOCK]
+            places = np.searchsorted(self._hashes, hashes)
+            places[places == len(self._hashes)] = 0
+            is_here = self._hashes[places] == hashes
+            numbers = others._numbers[start : start + _BLOCK]
+            yield numbers[is_here], self._numbers[places[is_here]]
 
 
 def _hash(key: _Key) -> int:

@@ -39,7 +39,6 @@ from selfemo_jobs.stages.flywheel.emotion_filters import (
 )
 from selfemo_jobs.stages.flywheel.group_table import (
     count_groups,
-    summarize_groups,
     to_millionths,
 )
 from selfemo_jobs.stages.flywheel.near_duplicates import near_duplicates
@@ -84,6 +83,7 @@ class _Funnel:
 
 
 def select_groups(
+    groups: DataFrame,
     rows: DataFrame,
     spec: FlywheelSpec,
     seed: int,
@@ -95,9 +95,11 @@ def select_groups(
 
     Parameters
     ----------
+    groups
+        The group table of the candidates.
     rows
         The candidates of this generation, with the columns of
-        :data:`selfemo_jobs.runtime.schemas.SCORED`. They are read twice.
+        :data:`selfemo_jobs.runtime.schemas.SCORED`, for the texts of the responses.
     spec
         The field ``spec.flywheel``.
     seed
@@ -113,14 +115,8 @@ def select_groups(
     -------
     Selection
         The kept groups, and the funnel.
-
-    Raises
-    ------
-    BadInput
-        If a reward, advantage, confidence or consistency is not a finite number.
     """
-    groups = summarize_groups(rows)
-    # computed here: the table of all groups is not kept until `keep`
+    # computed here, so that the table of all groups is not kept until `keep`
     expected = expected_groups(groups, label_prior)
     total_groups, total_rows = count_groups(groups)
     funnel = _Funnel(total_groups, total_rows)

@@ -7,8 +7,11 @@ reward of 0.3 also equals a threshold of 0.3.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
+import numpy as np
 from daft import DataFrame, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
@@ -204,6 +207,43 @@ def summarize_groups(rows: DataFrame) -> DataFrame:
     table = materialize(groups)
     _refuse_broken(table)
     return table.select(*GROUP_COLUMNS).collect()
+
+
+def summarize_portions(rows: DataFrame, portions: Iterable[DataFrame]) -> DataFrame:
+    """Return the group table of candidates, which are summarized portion by portion.
+
+    The table of a portion is complete before the next portion is read. Grouping all candidates at
+    once would take three times the memory of the table.
+
+    Parameters
+    ----------
+    rows
+        All candidates. They are read only if the rows of a group are in several portions.
+    portions
+        The same candidates in several frames.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`summarize_groups`.
+
+    Raises
+    ------
+    BadRows
+        As :func:`summarize_groups`.
+    """
+    tables = [summarize_groups(portion) for portion in portions]
+    groups = reduce(DataFrame.concat, tables)
+    if len(tables) > 1 and _has_repeated_id(groups):
+        return summarize_groups(rows)
+    return materialize(groups)
+
+
+def _has_repeated_id(groups: DataFrame) -> bool:
+    """Return whether two rows have the same hash of their ids: eight bytes for each."""
+    hashes = groups.select(F.hash(col("group_id")).alias("hash")).to_arrow()["hash"].to_numpy()
+    hashes = np.sort(hashes)
+    return bool((hashes[1:] == hashes[:-1]).any())
 
 
 def _uint64(value: int) -> Any:

@@ -134,7 +134,7 @@ def _near_pairs(texts: DataFrame, threshold: float) -> DataFrame:
 
 
 def _band_keys(texts: DataFrame, width: int) -> DataFrame:
-    """Return ``group_id, keys``: a hash of each band, which takes less memory than the signature."""
+    """Return ``group_id, keys``: a hash of each band. It takes less memory than the signature."""
     keys = F.list_map(F.chunk(_signature(), width), F.hash(daft.element()))
     return materialize(texts.select(col("group_id"), keys.alias("keys")))
 

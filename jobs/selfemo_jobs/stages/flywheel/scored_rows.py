@@ -6,6 +6,7 @@ The hash of a part is computed in a stream. No file is ever held in memory as a 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -29,6 +30,9 @@ from selfemo_jobs.runtime.tables import columns_to_fill
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.hashing import file_sha256
+
+#: Number of rows whose groups are summarized at once. Their small columns take about a gigabyte.
+PORTION_ROWS = 4_000_000
 
 
 def literal_pattern(path: str) -> str:
@@ -62,13 +66,32 @@ class ScoredRows:
             The columns of :data:`selfemo_jobs.runtime.schemas.SCORED`. Columns that the files of an
             earlier version lack have their default values.
         """
-        if not self.paths:
+        return self._read(self.paths)
+
+    def portions(self) -> Iterator[daft.DataFrame]:
+        """Yield the candidates in lazy data frames of limited size, each of whole files.
+
+        Files on S3 are one portion: the machines of a cluster share them.
+        """
+        portion: list[str] = []
+        rows = 0
+        for path in self.paths:
+            portion.append(path)
+            rows += 0 if path.startswith("s3://") else pq.read_metadata(path).num_rows
+            if rows >= PORTION_ROWS:
+                yield self._read(portion)
+                portion, rows = [], 0
+        if portion or not self.paths:
+            yield self._read(portion)
+
+    def _read(self, paths: Sequence[str]) -> daft.DataFrame:
+        if not paths:
             return daft.from_arrow(SCORED.empty_table())
-        remote = self.paths[0].startswith("s3://")
+        remote = paths[0].startswith("s3://")
         # the keys of S3, of which URIs have the percent-encoded form
-        paths = [literal_pattern(unquote(path) if remote else path) for path in self.paths]
-        frame = daft.read_parquet(paths, io_config=_io_config(self.storage) if remote else None)
-        for name in columns_to_fill(frame.column_names, SCORED, self.paths[0]):
+        patterns = [literal_pattern(unquote(path) if remote else path) for path in paths]
+        frame = daft.read_parquet(patterns, io_config=_io_config(self.storage) if remote else None)
+        for name in columns_to_fill(frame.column_names, SCORED, paths[0]):
             dtype = daft.DataType.from_arrow_type(SCORED.field(name).type)
             frame = frame.with_column(name, daft.lit(ADDED[name]).cast(dtype))
         return frame.select(*SCORED.names)

@@ -23,7 +23,7 @@ from selfemo_jobs.stages.flywheel.filters import Selection, select_groups
 from selfemo_jobs.stages.flywheel.group_table import (
     count_groups,
     split_emotions,
-    summarize_groups,
+    summarize_portions,
 )
 from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
 from selfemo_jobs.stages.flywheel.replay import choose_replay
@@ -80,6 +80,7 @@ def _run(context: StageContext) -> StageOutput:
     rows = scored.read()
     imitation = config.spec.training.imitation > 0.0
     selection = select_groups(
+        summarize_portions(rows, scored.portions()),
         rows,
         config.spec.flywheel,
         config.seed,
@@ -133,7 +134,11 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
         earlier = open_scored_rows(context, uri, f"{_INPUTS}/replay-{index}")
         rows = earlier.read()
         groups = choose_replay(
-            summarize_groups(rows), present, quota, config.seed, most_rows=most_rows
+            summarize_portions(rows, earlier.portions()),
+            present,
+            quota,
+            config.seed,
+            most_rows=most_rows,
         )
         count, _ = count_groups(groups)
         sources.append(_Source(rows, groups, earlier.sha256, count))

@@ -19,6 +19,7 @@ from selfemo_api.spec import FlywheelSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.stages.flywheel.filters import Selection, select_groups
+from selfemo_jobs.stages.flywheel.group_table import summarize_groups
 
 #: Settings with which every filter lets all groups pass; a test changes those that it is about.
 OPEN: dict[str, Any] = {
@@ -39,7 +40,11 @@ def select(
 ) -> Selection:
     spec = FlywheelSpec.model_validate({**OPEN, **changes})
     rows = daft.from_arrow(table(groups))
-    return select_groups(rows, spec, seed, label_prior=label_prior, imitation=imitation)
+    return select_from(rows, spec, seed, label_prior=label_prior, imitation=imitation)
+
+
+def select_from(rows: daft.DataFrame, spec: FlywheelSpec, seed: int, **more: Any) -> Selection:
+    return select_groups(summarize_groups(rows), rows, spec, seed, **more)
 
 
 def kept(groups: Sequence[Group], seed: int = 1, **changes: Any) -> list[str]:
@@ -349,9 +354,9 @@ def test_properties_of_all_filters_on_any_table(
     rows = [row for group in groups for row in group.rows()]
     order.shuffle(rows)
     spec = FlywheelSpec(max_share=share)
-    plain = select_groups(daft.from_arrow(table(groups)), spec, 3)
+    plain = select_from(daft.from_arrow(table(groups)), spec, 3)
     mixed = pa.Table.from_pylist(rows, schema=SCORED)
-    selection = select_groups(daft.from_arrow(mixed), spec, 3)
+    selection = select_from(daft.from_arrow(mixed), spec, 3)
     ids = sorted(selection.groups.to_pydict()["group_id"])
     assert ids == sorted(plain.groups.to_pydict()["group_id"])
     assert selection.funnel == plain.funnel
@@ -360,7 +365,7 @@ def test_properties_of_all_filters_on_any_table(
     for role in (RECOGNIZER, RESPONDER):
         counts = Counter(name for g in left if g.role == role for name in g.emotions)
         assert all(n <= share * counts.total() + 1e-9 for n in counts.values())
-    again = select_groups(daft.from_arrow(table(left)), spec, 3)
+    again = select_from(daft.from_arrow(table(left)), spec, 3)
     assert sorted(again.groups.to_pydict()["group_id"]) == ids
     befores = [line["before"] for line in selection.funnel]
     afters = [line["after"] for line in selection.funnel]
