@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import daft
@@ -53,7 +54,5 @@ def test_the_group_table_does_not_depend_on_the_portions() -> None:
     assert expected["rows"] == [3] * 6
     for cuts in ((9,), (3, 12), (10,), (1, 2, 17)):  # the last two divide groups
         bounds = [0, *cuts, len(rows)]
-        pieces = [
-            daft.from_arrow(rows.slice(a, b - a)) for a, b in zip(bounds, bounds[1:], strict=False)
-        ]
+        pieces = [daft.from_arrow(rows.slice(a, b - a)) for a, b in itertools.pairwise(bounds)]
         assert summarize_portions(whole, pieces).sort("group_id").to_pydict() == expected
