@@ -37,7 +37,7 @@ def main() -> None:
     for number in range(arguments.evolutions):
         name, version = f"e{number:03d}", number + 1
         cache.store_evolution(evolution_after(name, sources=SOURCES, version=version))
-    server = HttpServer(0, {"/metrics": metrics_handler(metrics.text)})
+    server = HttpServer(0, {"/metrics": metrics_handler(metrics.parts)})
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"
     cold, _ = timed(url)

@@ -99,7 +99,7 @@ class Operator:
 
     def _metrics_server(self) -> HttpServer:
         settings = self._settings
-        handler = metrics_handler(self._metrics.text)
+        handler = metrics_handler(self._metrics.parts)
         if settings.metrics_authorization:
             kube = self._kube.with_timeout(REVIEW_SECONDS)
             handler = authorized(handler, Authorizer(kube, "/metrics"))

@@ -105,7 +105,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @contextmanager
 def _serving(text: Callable[[], bytes]) -> Iterator[str]:
     """Serve metrics; the value is the address."""
-    server = HttpServer(0, {"/metrics": metrics_handler(text)})
+    server = HttpServer(0, {"/metrics": metrics_handler(lambda: [text()])})
     server.start()
     try:
         yield f"127.0.0.1:{server.port}"

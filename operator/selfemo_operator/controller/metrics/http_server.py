@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,13 +21,18 @@ from selfemo_api.bounded_server import BoundedServer
 
 log = logging.getLogger(__name__)
 
+#: Bytes of a response that are sent at once. A text of 15 MB in one piece would stay in the memory
+#: of the process: glibc keeps it for each of its arenas, and each connection may have another one.
+_BLOCK_BYTES = 64 * 2**10
+
 
 class Response(NamedTuple):
     """The response to a request."""
 
     status: int
     content_type: str
-    body: bytes
+    body: Sequence[bytes]
+    """The body in parts."""
 
 
 Headers = Mapping[str, str] | Message
@@ -62,15 +67,15 @@ def probe_handler(check: Check, unwatched: Callable[[], dict[str, str]] = dict) 
     return handle
 
 
-def metrics_handler(text: Callable[[], bytes]) -> Handler:
+def metrics_handler(parts: Callable[[], Sequence[bytes]]) -> Handler:
     """Return a handler that responds with a text in Prometheus' format.
 
     Parameters
     ----------
-    text
-        A function that returns the text. It is called for each scrape.
+    parts
+        A function that returns the text in parts. It is called for each scrape.
     """
-    return lambda _: Response(200, CONTENT_TYPE_PLAIN_0_0_4, text())
+    return lambda _: Response(200, CONTENT_TYPE_PLAIN_0_0_4, parts())
 
 
 class HttpServer:
@@ -93,9 +98,10 @@ class HttpServer:
                 response = _respond(handlers, self.path.partition("?")[0], self.headers)
                 self.send_response(response.status)
                 self.send_header("Content-Type", response.content_type)
-                self.send_header("Content-Length", str(len(response.body)))
+                self.send_header("Content-Length", str(sum(map(len, response.body))))
                 self.end_headers()
-                self.wfile.write(response.body)
+                for block in _blocks(response.body):
+                    self.wfile.write(block)
 
             def log_message(self, *_: object) -> None:
                 """Log nothing: a line for each probe would fill the log."""
@@ -140,6 +146,17 @@ class _Tls:
         return self._context
 
 
+def _blocks(parts: Sequence[bytes]) -> Iterator[bytes | bytearray]:
+    """Yield parts together, so that thousands of small ones take few system calls."""
+    block = bytearray()
+    for part in parts:
+        block += part
+        if len(block) >= _BLOCK_BYTES:
+            yield block
+            block.clear()
+    yield block
+
+
 def _respond(handlers: Mapping[str, Handler], path: str, headers: Headers) -> Response:
     handler = handlers.get(path)
     if handler is None:
@@ -163,4 +180,5 @@ def status_response(status: int, text: str, **more: Any) -> Response:
     more
         Further fields of the body.
     """
-    return Response(status, "application/json", json.dumps({"status": text, **more}).encode())
+    body = json.dumps({"status": text, **more}).encode()
+    return Response(status, "application/json", (body,))

@@ -135,10 +135,14 @@ class OperatorMetrics:
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes]:
+        """Return the text in parts: that of thousands of evolutions has tens of MB."""
         parts = self._exposition.parts()  # first: it counts the unreadable ones
         for namespace, problem in self._problems().items():
             self.watched.labels(namespace or self._own_namespace).set(not problem)
-        return b"".join([*parts, generate_latest(self.registry)])
+        return [*parts, generate_latest(self.registry)]
 
     def on_reconciled(self, key: Key, result: str, seconds: float) -> None:
         """Count a reconcile, and render the series of its evolution.

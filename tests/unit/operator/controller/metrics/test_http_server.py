@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -18,7 +18,7 @@ import pytest
 
 from selfemo_api import bounded_server
 from selfemo_operator.controller.kube.client import ApiError
-from selfemo_operator.controller.metrics import authorization
+from selfemo_operator.controller.metrics import authorization, http_server
 from selfemo_operator.controller.metrics.authorization import Authorizer, authorized
 from selfemo_operator.controller.metrics.http_server import (
     HttpServer,
@@ -38,7 +38,7 @@ def start() -> Iterator[Callable[..., HttpServer]]:
     servers: list[HttpServer] = []
 
     def build(handler: Any = None, tls: Path | None = None) -> HttpServer:
-        server = HttpServer(0, {"/metrics": handler or metrics_handler(lambda: b"up 1\n")}, tls)
+        server = HttpServer(0, {"/metrics": handler or metrics_handler(lambda: [b"up 1\n"])}, tls)
         server.start()
         servers.append(server)
         return server
@@ -56,6 +56,27 @@ def test_both_ip_families_are_served(start: Callable[..., HttpServer]) -> None:
         with socket.create_connection((host, server.port), timeout=5) as client:
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert client.recv(64).startswith(b"HTTP/1.0 200")
+
+
+def test_a_large_response_arrives_whole_in_pieces_of_limited_size(
+    start: Callable[..., HttpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one piece, the text of each scrape would stay in the operator's memory."""
+    parts = [f"up{number} {number}\n".encode() * 50 for number in range(3_000)]
+    sizes: list[int] = []
+
+    def recorded(pieces: Sequence[bytes]) -> Iterator[bytes | bytearray]:
+        for block in blocks(pieces):
+            sizes.append(len(block))
+            yield block
+
+    blocks = http_server._blocks
+    monkeypatch.setattr(http_server, "_blocks", recorded)
+    server = start(metrics_handler(lambda: parts))
+    with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as response:
+        assert response.read() == b"".join(parts)
+    assert 10 < len(sizes) < 100
+    assert max(sizes) < 2 * 64 * 2**10
 
 
 def get(server: HttpServer, token: str | None = None, **more: Any) -> int:
@@ -161,7 +182,7 @@ class Reviews:
 
 def test_only_allowed_accounts_get_the_metrics(start: Callable[..., HttpServer]) -> None:
     reviews = Reviews()
-    handler = metrics_handler(lambda: b"up 1\n")
+    handler = metrics_handler(lambda: [b"up 1\n"])
     server = start(authorized(handler, Authorizer(reviews, "/metrics")))  # type: ignore[arg-type]
     tokens = (None, "", "unknown", "stranger", "prometheus", "prometheus")
     assert [get(server, token) for token in tokens] == [401, 401, 401, 403, 200, 200]
@@ -203,5 +224,8 @@ def test_invented_tokens_do_not_keep_prometheus_out(monkeypatch: pytest.MonkeyPa
 def test_a_probe_names_the_namespaces_that_are_not_watched() -> None:
     response = probe_handler(lambda: None, lambda: {"team": "Jobs: 403"})({})
     assert response.status == 200
-    assert json.loads(response.body) == {"status": "ok", "unwatched": {"team": "Jobs: 403"}}
+    assert json.loads(b"".join(response.body)) == {
+        "status": "ok",
+        "unwatched": {"team": "Jobs: 403"},
+    }
     assert probe_handler(lambda: "stuck")({}).status == 503

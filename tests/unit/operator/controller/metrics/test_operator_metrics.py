@@ -315,7 +315,7 @@ def test_the_metrics_of_the_tests_are_those_of_real_stages() -> None:
 
 
 def test_the_server_responds_on_its_path_only() -> None:
-    server = HttpServer(0, {"/metrics": metrics_handler(lambda: b"up 1\n")})
+    server = HttpServer(0, {"/metrics": metrics_handler(lambda: [b"up 1\n"])})
     server.start()
     try:
         with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as response:
