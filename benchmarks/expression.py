@@ -2,7 +2,7 @@
 
 Both use one loaded model, as in generation 0, and take turns in who is first. The predictions are
 those of the selection dataset: prompts, greedy answers, their table. The measure is what the stage
-adds: responses to the contexts, and the judge's readings of them and of real turns. Loading is not
+adds: responses to the contexts, and the judge's readings of them and of human turns. Loading is not
 timed; after generation 0 the stage loads the judge, too.
 """
 
@@ -116,7 +116,7 @@ def main() -> None:
     line = {
         "name": f"expression: its work over that of the predictions of {turns} utterances "
         f"({folder.name}, {sample.responses} responses of "
-        f"{tokens / sample.responses:.0f} tokens, {len(sample.humans)} real turns)",
+        f"{tokens / sample.responses:.0f} tokens, {len(sample.humans)} human turns)",
         "value": round(value, 3),
         "unit": "x",
         "goal": GOAL,
