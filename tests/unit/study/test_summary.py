@@ -113,7 +113,7 @@ def test_an_empty_folder_has_no_answer(tmp_path: Path) -> None:
     summary, page = written(StudyFolders(tmp_path / "studies"), tmp_path)
     assert summary["relative_gain"] is None
     assert summary["complete"] is False
-    assert "there is no answer yet" in page
+    assert "there is no result yet" in page
     assert not list(tmp_path.glob("*.svg"))
 
 
@@ -221,7 +221,7 @@ def test_on_policy_training_is_compared_at_equal_seconds(
     assert found.headline_seconds == reached
     summary, page = written(folders, tmp_path, made)
     assert summary["equalCompute"][0]["onPolicy"] == max(f1s)  # type: ignore[index]
-    assert "## At equal compute" in page
+    assert "## With equal compute" in page
     assert ("`main` never reaches the best of on-policy training" in page) == (reached is None)
     for row in ("slow", "slower"):
         finish(made, folders, row, 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
