@@ -53,8 +53,7 @@ def page_text(
         "the row's own generation 0, on the same dialogues. *Minus "
         f"{study.headline}* is the difference from the row `{study.headline}`, paired by seed and "
         f"dialogue. An evolution is compared with `{study.headline}` after the same number of "
-        "generations. "
-        "Test was read once, at the end of each row.",
+        "generations. Test was read once, at the end of each row.",
         rows_table(summary["rows"], summary["headline"]),
         *(
             f"![{CAPTIONS[name]}]({charts[name]})\n\n{CAPTIONS[name]}"

@@ -233,10 +233,10 @@ def summarize_portions(rows: DataFrame, portions: Iterable[DataFrame]) -> DataFr
         As :func:`summarize_groups`.
     """
     tables = [summarize_groups(portion) for portion in portions]
+    if len(tables) == 1:
+        return tables[0]
     groups = reduce(DataFrame.concat, tables)
-    if len(tables) > 1 and _has_repeated_id(groups):
-        return summarize_groups(rows)
-    return materialize(groups)
+    return summarize_groups(rows) if _has_repeated_id(groups) else materialize(groups)
 
 
 def _has_repeated_id(groups: DataFrame) -> bool:

@@ -103,7 +103,7 @@ def near_duplicates(texts: DataFrame, threshold: float) -> DataFrame:
     distinct = materialize(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
     same = texts.join(distinct.select("group_id"), on="group_id", how="anti").select("group_id")
     same = materialize(same)
-    del texts
+    del texts  # `distinct` has those that are compared
     near = _near_pairs(distinct, threshold)
     return materialize(same.concat(near).distinct())
 
