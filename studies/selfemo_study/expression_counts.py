@@ -59,6 +59,9 @@ class ResponseFigures(ApiModel):
     generation: int
     diversity: float
     """Distinct-2."""
+    equal_diversity: float | None = None
+    """Distinct-2 of as many word pairs as the generation with the fewest has; None if one has
+    none. Longer responses repeat more pairs, so that plain distinct-2 is lower."""
     words: float
     """The mean number of words."""
     named: float
@@ -214,7 +217,9 @@ def _judge(seeds: Sequence[RowExpression], name: str) -> dict[str, Any]:
     }
 
 
-def _responses(seeds: Sequence[RowExpression], numbers: Mapping[int, int]) -> dict[str, float]:
+def _responses(
+    seeds: Sequence[RowExpression], numbers: Mapping[int, int]
+) -> dict[str, float | None]:
     """Return the means of what the responses of a generation of each seed are like."""
     chosen = [
         figures
@@ -222,8 +227,10 @@ def _responses(seeds: Sequence[RowExpression], numbers: Mapping[int, int]) -> di
         for figures in seed.responses
         if figures.generation == numbers[seed.seed]
     ]
+    equal = [one.equal_diversity for one in chosen if one.equal_diversity is not None]
     return {
         "diversity": _mean([figures.diversity for figures in chosen]),
+        "equalDiversity": _mean(equal) if len(equal) == len(chosen) else None,
         "words": _mean([figures.words for figures in chosen]),
         "named": _mean([figures.named for figures in chosen]),
         "wellFormed": _mean([figures.well_formed for figures in chosen]),

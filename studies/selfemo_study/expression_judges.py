@@ -19,7 +19,9 @@ from selfemo_jobs.evaluation.expression import (
     rows_of_responses,
     shares_by_label,
 )
+from selfemo_jobs.evaluation.metrics import rounded
 from selfemo_jobs.inference.targets import Target
+from selfemo_jobs.rewards.diversity import count_bigrams, distinct_bigrams_of
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.stages.evaluate.expression_readings import (
     human_targets,
@@ -167,7 +169,7 @@ def judge_study(
                 judges=read_rows(
                     generations, judges, spec.dataset.labels, spec.dataset.context.past
                 ),
-                responses=[_response_figures(one) for one in generations],
+                responses=response_figures(generations),
             )
         )
         report(f"{name}, seed {seed}: {len(generations)} generations were read")
@@ -182,14 +184,27 @@ def _best_of(task: RowTask) -> int:
     return result.best
 
 
-def _response_figures(one: StoredExpression) -> ResponseFigures:
-    return ResponseFigures(
-        generation=one.generation,
-        diversity=one.score.diversity,
-        words=one.score.words,
-        named=one.score.named,
-        well_formed=one.score.well_formed,
-    )
+def response_figures(generations: Sequence[StoredExpression]) -> list[ResponseFigures]:
+    """Return what the responses of each generation of a row are like.
+
+    Parameters
+    ----------
+    generations
+        The generations, which responded to the same contexts.
+    """
+    texts = [one.responses["response"].to_pylist() for one in generations]
+    pairs = min(map(count_bigrams, texts))
+    return [
+        ResponseFigures(
+            generation=one.generation,
+            diversity=one.score.diversity,
+            equal_diversity=rounded(distinct_bigrams_of(said, pairs)) if pairs else None,
+            words=one.score.words,
+            named=one.score.named,
+            well_formed=one.score.well_formed,
+        )
+        for one, said in zip(generations, texts, strict=True)
+    ]
 
 
 def independent_judges(study: Study, folders: StudyFolders, volumes: DataVolumes) -> list[Judge]:

@@ -95,15 +95,16 @@ def expression_section(summary: Mapping[str, Any]) -> list[str]:
 def _responses_table(rows: list[Mapping[str, Any]]) -> str:
     """Return what the responses are like: generation 0, then the best generation."""
     lines = [
-        "| row | distinct-2 | words | emotion named | well formed |",
-        "| --- | --- | --- | --- | --- |",
+        "| row | distinct-2 | with equally many word pairs | words | emotion named | well formed |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         before, after = row["expression"]["generationZero"], row["expression"]["best"]
         cells = [
-            f"{before[name]:{digits}}, {after[name]:{digits}}"
+            ", ".join(_number(figures.get(name), digits) for figures in (before, after))
             for name, digits in (
                 ("diversity", ".3f"),
+                ("equalDiversity", ".3f"),
                 ("words", ".1f"),
                 ("named", ".3f"),
                 ("wellFormed", ".3f"),
@@ -111,6 +112,10 @@ def _responses_table(rows: list[Mapping[str, Any]]) -> str:
         ]
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _number(value: float | None, digits: str) -> str:
+    return "–" if value is None else f"{value:{digits}}"
 
 
 def _change(gain: Mapping[str, float] | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import exp, lgamma
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +66,7 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     -------
     float
         A value from 0 to 1. It is 0 if no text has two words. More texts of the same kind give a
-        lower value, so compare only equal numbers of texts.
+        lower value, and so do longer texts: see :func:`distinct_bigrams_of`.
 
     References
     ----------
@@ -79,6 +81,65 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     """
     pairs = _word_pairs(texts)
     return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def distinct_bigrams_of(texts: Iterable[str], pairs: int) -> float:
+    """Return the expected distinct-2 of a random subset of the word pairs.
+
+    Longer texts have more pairs, and repeat more of them. With subsets of the same size, texts of
+    different lengths can be compared.
+
+    Parameters
+    ----------
+    texts
+        The texts, as in :func:`distinct_bigrams`.
+    pairs
+        The number of pairs in the subset, from 1 to :func:`count_bigrams` of the texts.
+
+    Returns
+    -------
+    float
+        A value from 0 to 1: the mean of distinct-2 over all subsets of so many pairs.
+
+    Raises
+    ------
+    ValueError
+        If the texts have fewer pairs.
+
+    Notes
+    -----
+    Rarefaction (Hurlbert 1971, "The Nonconcept of Species Diversity", equation 14): a pair that
+    occurs ``k`` times among ``N`` is in a subset of ``n`` with the probability
+    ``1 - C(N - k, n) / C(N, n)``.
+
+    Examples
+    --------
+    >>> round(distinct_bigrams_of(["what a day", "what a mess"], 2), 4)
+    0.9167
+    """
+    counts = Counter(_word_pairs(texts))
+    total = counts.total()
+    if not 1 <= pairs <= total:
+        raise ValueError(f"there are {total} word pairs: choose a number from 1 to it, not {pairs}")
+    of_frequency = Counter(counts.values())
+    absent = sum(n * _absence(total, count, pairs) for count, n in of_frequency.items())
+    return (len(counts) - absent) / pairs
+
+
+def count_bigrams(texts: Iterable[str]) -> int:
+    """Return the number of word pairs in the texts.
+
+    Parameters
+    ----------
+    texts
+        The texts, as in :func:`distinct_bigrams`.
+
+    Examples
+    --------
+    >>> count_bigrams(["what a day", "what a mess"])
+    4
+    """
+    return len(_word_pairs(texts))
 
 
 def bigram_hashes(texts: Iterable[str]) -> list[str]:
@@ -109,6 +170,18 @@ def bigram_hashes(texts: Iterable[str]) -> list[str]:
 
 def _word_pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
     return [pair for text in texts for pair in pairwise(split_words(text))]
+
+
+def _absence(total: int, count: int, drawn: int) -> float:
+    """Return the probability that none of ``count`` items is among those drawn from ``total``."""
+    if total - count < drawn:
+        return 0.0
+    return exp(
+        lgamma(total - count + 1)
+        - lgamma(total - count - drawn + 1)
+        - lgamma(total + 1)
+        + lgamma(total - drawn + 1)
+    )
 
 
 def _to_shares(counts: Sequence[float] | Floats) -> Floats:

@@ -81,7 +81,12 @@ def row_of(seed: int, judges: dict[str, Pairs], made: Study | None = None) -> Ro
         best=1,
         judges=[readings(name, pairs) for name, pairs in judges.items()],
         responses=[
-            ResponseFigures(generation=number, diversity=0.7 - number / 10, **figures)
+            ResponseFigures(
+                generation=number,
+                diversity=0.7 - number / 10,
+                equal_diversity=None if seed == 3 else 0.7 + number / 10,
+                **figures,
+            )
             for number in (0, 1)
         ],
     )
@@ -123,6 +128,11 @@ def test_the_answer_is_the_mean_of_the_independent_judges() -> None:
     assert (tfidf["generationZero"], tfidf["best"]) == (0.166667, 0.5)
     assert tfidf["humanTurns"] == 0.6
     assert (figures["generationZero"]["diversity"], figures["best"]["diversity"]) == (0.7, 0.6)
+    equal = figures["generationZero"]["equalDiversity"], figures["best"]["equalDiversity"]
+    assert equal == (0.7, 0.8)
+    mixed = row_expression([*seeds, row_of(3, {BASELINE_JUDGE: down})])
+    assert mixed is not None
+    assert mixed["best"]["equalDiversity"] is None, "seed 3 was read before there was such a figure"
     assert row_expression([]) is None
 
 
@@ -146,7 +156,7 @@ def test_the_summary_and_the_page_have_it(tmp_path: Path) -> None:
     assert next(row for row in summary["rows"] if row["name"] == "no-cap")["expression"] is None
     assert "| main | tfidf-all | 0.167 | 0.500 | +0.333 [+0.333, +0.333] | 0.600 |" in page
     assert "| main | both independent judges | | | +0.333 [+0.333, +0.333] | |" in page
-    assert "| main | 0.700, 0.600 | 9.0, 9.0 | 0.100, 0.100 | 1.000, 1.000 |" in page
+    assert "| main | 0.700, 0.600 | 0.700, 0.800 | 9.0, 9.0 | 0.100, 0.100 | 1.000, 1.000 |" in page
 
 
 def _written(made: Study, folders: StudyFolders, to: Path) -> tuple[dict[str, Any], str]:
@@ -247,6 +257,8 @@ def test_judges_read_the_stored_responses_of_a_row(
     assert ceiling.human == pytest.approx(baseline.human)
     assert tfidf.human == 1.0, "each real turn has the word of its label, as in the training"
     assert row.responses[0].diversity == stored.score.diversity
+    equal = [one.equal_diversity for one in row.responses]
+    assert equal == pytest.approx([stored.score.diversity] * 2), "the same responses"
     gain = gain_of_row([row], INDEPENDENT)
     assert gain is not None
     assert gain.value == 0.0, "both generations are the same model"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from selfemo_jobs.rewards.diversity import (
     BIGRAM_HASH,
     bigram_hashes,
+    count_bigrams,
     distinct_bigrams,
+    distinct_bigrams_of,
     label_entropy,
 )
 
@@ -44,6 +47,29 @@ def test_distinct_bigrams_by_hand() -> None:
     assert distinct_bigrams(["a b c", "A b d"]) == pytest.approx(3 / 4)  # "a b" occurs twice
     assert distinct_bigrams(["no no no no"]) == pytest.approx(1 / 3)
     assert distinct_bigrams(["one", ""]) == 0.0
+
+
+@given(st.lists(st.text("abc ", max_size=12), max_size=8), st.data())
+def test_distinct_bigrams_of_a_subset_are_the_mean_over_all_subsets(
+    texts: list[str], data: st.DataObject
+) -> None:
+    total = count_bigrams(texts)
+    assume(0 < total <= 12)
+    pairs = data.draw(st.integers(1, total))
+    hashes = [each for text in texts for each in bigram_hashes([text])]
+    drawn = [len(set(subset)) / pairs for subset in combinations(hashes, pairs)]
+    assert distinct_bigrams_of(texts, pairs) == pytest.approx(sum(drawn) / len(drawn))
+    assert distinct_bigrams_of(texts, total) == pytest.approx(distinct_bigrams(texts))
+
+
+def test_longer_texts_are_compared_on_equally_many_bigrams() -> None:
+    short = ["a b c", "d e f"]
+    long = ["a b c d e f", "a b c g h i"]
+    assert distinct_bigrams(long) < distinct_bigrams(short)
+    assert distinct_bigrams_of(long, count_bigrams(short)) > distinct_bigrams(long)
+    for pairs in (0, 5):
+        with pytest.raises(ValueError, match="there are 4 word pairs"):
+            distinct_bigrams_of(short, pairs)
 
 
 def test_hashes_of_several_texts_have_the_distinct_bigrams_of_all() -> None:
