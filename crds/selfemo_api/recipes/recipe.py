@@ -21,7 +21,7 @@ RECIPE_PARTS = (
 )
 #: The names of the built-in recipes: the default is the first.
 RECIPES = (
-    *("small-v1", "qwen3-lora-v1", "qwen3-600m-v1", "qwen3-4b-v1", "qwen3-8b-v1"),
+    *("small-v2", "small-v1", "qwen3-lora-v1", "qwen3-600m-v1", "qwen3-4b-v1", "qwen3-8b-v1"),
     *("paper-v1", "tests-v1"),
 )
 

@@ -45,7 +45,7 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
 
 
 #: The name and the version of the default recipe.
-DEFAULT_RECIPE = "small-v1"
+DEFAULT_RECIPE = "small-v2"
 #: The name of the first evaluation source, as CEL finds it. It filters indexes, one for each
 #: possible source: the API server has no bound for the name of a filtered source, and rejects the
 #: CRD because the comparison could cost too much.

@@ -141,7 +141,7 @@ def test_a_setting_without_a_field_is_unknown(
         (
             {"recipe": "small-v99"},
             {"recipe": "tests-v1"},
-            "spec: there is no recipe `small-v99`; available: small-v1, ",
+            "spec: there is no recipe `small-v99`; available: small-v2, small-v1, ",
         ),
         (
             {"overrides": {"training": {"epochs": 0}}},

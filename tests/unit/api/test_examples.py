@@ -17,12 +17,9 @@ from selfemo_study.study_config import load_study
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 #: The settings of the recipe in which the study may differ: the study made its warm start by a
-#: command, ran more generations, and its machine had another number format. With MELD's labels, all
-#: of which are one token, the limits of an answer's length decide nothing.
-OTHER = (
-    *("warmStart.", "stopping.", "selfPlay.engineArgs", "training.precision"),
-    *("selfPlay.maxTokens.", "reward.judge.maxTokens"),
-)
+#: command, and ran one generation. With MELD's labels, all of which are one token, the limits of an
+#: answer's length decide nothing. The judge's exact probabilities require one label per utterance.
+OTHER = ("warmStart.", "stopping.", "selfPlay.maxTokens.", "reward.judge.")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -82,9 +79,11 @@ def test_meld_cpu_has_no_tunables_of_its_own() -> None:
 
 
 def test_meld_cpu_has_the_settings_of_the_study() -> None:
-    study = load_study(ROOT / "studies" / "meld.yaml")
+    study = load_study(ROOT / "studies" / "meld-few.yaml")
     of_study = leaves(evolution_of(study, study.row("main"), 1).spec.to_json())
     of_example = leaves(load_evolution(ROOT / "examples" / "meld-cpu.yaml").spec.to_json())
     paths = {path for path in {*of_study, *of_example} if in_recipe(path)}
+    assert of_example["reward.judge.weight"] == of_study["reward.judge.weight"]
+    assert of_example["reward.judge.views"] == of_study["reward.judge.views"]
     differences = {path for path in paths if of_study.get(path) != of_example.get(path)}
     assert not {path for path in differences if not path.startswith(OTHER)}

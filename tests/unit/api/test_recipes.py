@@ -92,8 +92,8 @@ def test_every_setting_without_a_field_is_in_the_reference() -> None:
 
 
 def test_the_order_of_values() -> None:
-    assert DEFAULT_RECIPE == RECIPES[0] == "small-v1"
-    recipe = recipe_values("small-v1")
+    assert DEFAULT_RECIPE == RECIPES[0] == "small-v2"
+    recipe = recipe_values("small-v2")
     assert resolved().training.epochs == recipe["training"]["epochs"]
     assert resolved().training.clip.low == 0.2  # the base value
     assert resolved(training={"imitation": 3.0}).training.imitation == 3.0

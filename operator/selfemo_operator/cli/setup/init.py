@@ -30,7 +30,7 @@ from selfemo_operator.local.state import RunnerError
 #: The file that is written if none is named.
 DEFAULT_FILE = "evolution.yaml"
 #: The model of a file without ``--model``: a small one, from a Python package.
-DEFAULT_MODEL = "package://smollm2?layers=6"
+DEFAULT_MODEL = "package://smollm2?layers=16"
 #: The labels of a file without ``--labels`` and ``--preset``: examples.
 _LABELS = ("neutral", "joy", "anger", "sadness")
 #: Where the schema for editors is written, relative to the file.

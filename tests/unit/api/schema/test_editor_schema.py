@@ -51,7 +51,7 @@ def test_the_values_of_a_recipe_are_valid_as_overrides(recipe: str) -> None:
         ({"selfPlya": {}}, "'selfPlya' was unexpected"),
         ({"selfPlay": {"engien": "VLLM"}}, "'engien' was unexpected"),
         ({"selfPlay": {"engine": "vllm"}}, "'vllm' is not one of ['VLLM', 'Transformers']"),
-        ({"recipe": "smal-v1"}, "'smal-v1' is not one of ['small-v1'"),
+        ({"recipe": "smal-v1"}, "'smal-v1' is not one of ['small-v2'"),
         ({"seed": -1}, "-1 is less than the minimum of 0"),
         ({"overrides": {"training": {"epoch": 1}}}, "'epoch' was unexpected"),
         ({"overrides": {"training": {"imitation": 1.0}}}, "'imitation' was unexpected"),

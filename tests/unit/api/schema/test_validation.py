@@ -560,8 +560,8 @@ def test_every_rule_has_an_example() -> None:
         ({"spec__nonsense": 1}, "spec.nonsense: unknown field"),
         (
             {"spec__recipe": "other-v1"},
-            "spec.recipe: there is no recipe `other-v1`; available: small-v1, qwen3-lora-v1, "
-            "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
+            "spec.recipe: there is no recipe `other-v1`; available: small-v2, small-v1, "
+            "qwen3-lora-v1, qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
         ),
         (
             {"spec__training": {"epochs": 4}},
@@ -776,13 +776,14 @@ def test_set_puts_a_setting_without_a_field_below_overrides(tmp_path: Path) -> N
         ),
         (
             {"recipe": "small-v99"},
-            "spec.recipe: there is no recipe `small-v99`; available: small-v1, qwen3-lora-v1, "
-            "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1; did you mean `small-v1`?",
+            "spec.recipe: there is no recipe `small-v99`; available: small-v2, small-v1, "
+            "qwen3-lora-v1, qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1; "
+            "did you mean `small-v2`?",
         ),
         (
             {"recipe": "other"},
-            "spec.recipe: there is no recipe `other`; available: small-v1, qwen3-lora-v1, "
-            "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
+            "spec.recipe: there is no recipe `other`; available: small-v2, small-v1, "
+            "qwen3-lora-v1, qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
         ),
         ({"seflPlay.engine": "VLLM"}, "spec.seflPlay: unknown field: did you mean `selfPlay`?"),
         (

@@ -73,7 +73,7 @@ def test_the_script_is_installed(tmp_path: Path) -> None:
     [
         ("selfemo sta", ["status"]),
         ("selfemo data c", ["check", "convert"]),
-        ("selfemo init --recipe sm", ["small-v1"]),
+        ("selfemo init --recipe sm", ["small-v2", "small-v1"]),
         ("selfemo init --preset ME", ["MELD"]),
         ("selfemo logs x --stage Tr", ["Train"]),
         ("selfemo run x --set training.imit", ["training.imitation="]),

@@ -55,7 +55,7 @@ def test_what_a_person_changed_is_at_the_end(tmp_path: Path) -> None:
     spec = {**SPEC, "training": {"imitation": 5}, "overrides": {"training": {"epochs": 3}}}
     text = resolve(tmp_path, spec)
     assert text.endswith(
-        "# Different from small-v1:\n"
+        "# Different from small-v2:\n"
         "#   overrides.training.epochs: 3\n"
         "#   training.imitation: 5.0\n"
     )
@@ -64,7 +64,7 @@ def test_what_a_person_changed_is_at_the_end(tmp_path: Path) -> None:
 
 def test_changes_of_the_command_line_count(tmp_path: Path) -> None:
     text = resolve(tmp_path, SPEC, "--set", "stopping.maxGenerations=9")
-    assert text.endswith("# Different from small-v1:\n#   stopping.maxGenerations: 9\n")
+    assert text.endswith("# Different from small-v2:\n#   stopping.maxGenerations: 9\n")
 
 
 def test_as_json(tmp_path: Path) -> None:
