@@ -247,7 +247,7 @@ def test_a_column_of_labels_is_detected(folders: StudyFolders, file: Path, name:
 
 
 def test_the_studies_publish_their_rows() -> None:
-    names = ("emorynlp", "meld-few", "meld-roles", "meld")
+    names = ("emory-roles", "emorynlp", "meld-few", "meld-roles", "meld")
     assert [path.name for path in PUBLISHED] == [f"{name}-rows.parquet" for name in names]
 
 
@@ -257,6 +257,7 @@ UTTERANCES = {
     "meld-few": {1109, 2610},
     "meld-roles": {1109, 2610},
     "emorynlp": {954, 1035},
+    "emory-roles": {954, 1035},
 }
 
 

@@ -44,7 +44,7 @@ def test_a_description_has_all_that_the_use_of_a_model_needs() -> None:
     origin = description.origin
     assert origin is not None
     assert (origin.run, origin.generation, origin.stage) == ("default/demo-0123abcd", 2, "Train")
-    assert (origin.base, origin.seed, origin.recipe) == ("hf://owner/base", 7, "small-v1")
+    assert (origin.base, origin.seed, origin.recipe) == ("hf://owner/base", 7, "small-v2")
     assert origin.parents == {"flywheel": "c" * 64}
     assert description.scores == []
 

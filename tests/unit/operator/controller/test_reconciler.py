@@ -541,7 +541,7 @@ def test_an_unreadable_spec_is_reported_once() -> None:
 UNRESOLVED = {
     "an unknown recipe": (
         {"recipe": "small-v99"},
-        "spec: there is no recipe `small-v99`; available: small-v1, ",
+        "spec: there is no recipe `small-v99`; available: small-v2, small-v1, ",
     ),
     "a field of its own in overrides": (
         {"overrides": {"training": {"imitation": 1.0}}},
