@@ -24,6 +24,7 @@ from tests.integration.operator.fake_kubelet import FakeKubelet
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster
 from tests.support.cluster.fixtures import control_plane
+from tests.support.cluster.locks import locked
 
 __all__ = ["control_plane"]
 
@@ -48,11 +49,27 @@ def administrator(cluster: Cluster) -> KubeClient:
 
 
 @pytest.fixture
-def namespace(kube: KubeClient, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(cluster: Cluster, kube: KubeClient, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for the test; its evolutions are deleted afterwards."""
     name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
-    with own_namespace(kube, f"{name}-{int(time.time() * 1000) % 1_000_000}") as created:
+    name = f"{name}-{int(time.time() * 1000) % 1_000_000}"
+    alone = "every_namespace" in request.fixturenames
+    with cluster_turn(cluster, alone=alone), own_namespace(kube, name) as created:
         yield created
+
+
+@pytest.fixture
+def every_namespace() -> None:
+    """Mark a test whose operator serves all namespaces, also those of other workers' tests."""
+
+
+@contextlib.contextmanager
+def cluster_turn(cluster: Cluster, *, alone: bool) -> Iterator[None]:
+    """Wait until no test is alone in the cluster; with `alone`, until there is no other test."""
+    with contextlib.ExitStack() as held:
+        with locked(cluster.folder / ".namespaces-queue.lock"):  # later ones wait here
+            held.enter_context(locked(cluster.folder / ".namespaces.lock", shared=not alone))
+        yield
 
 
 @contextlib.contextmanager

@@ -13,10 +13,16 @@ from typing import Any
 import pytest
 
 from selfemo_operator.controller.kube.client import KubeClient
-from tests.integration.operator.conftest import Evolutions, operators, own_namespace
+from tests.integration.operator.conftest import (
+    Evolutions,
+    cluster_turn,
+    operators,
+    own_namespace,
+)
 from tests.integration.operator.counting_proxy import CountingProxy
 from tests.integration.operator.fake_kubelet import FakeKubelet
 from tests.integration.operator.process import OperatorProcess
+from tests.support.cluster import Cluster
 
 pytestmark = [
     pytest.mark.cluster,
@@ -57,6 +63,12 @@ class Case:
         end = _end_state(self.evolutions.wait_end("demo", seconds=180))
         _each_stage_once(self.evolutions)
         return end
+
+
+@pytest.fixture(autouse=True)
+def _turn(cluster: Cluster) -> Iterator[None]:
+    with cluster_turn(cluster, alone=False):
+        yield
 
 
 @contextmanager

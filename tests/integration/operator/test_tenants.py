@@ -142,6 +142,7 @@ def conditions_of(text: bytes) -> dict[str, tuple[str, str]]:
     return {c["type"]: (c["status"], c["message"]) for c in status["conditions"]}
 
 
+@pytest.mark.usefixtures("every_namespace")
 def test_hostile_resources_slow_no_other(
     kube: KubeClient,
     evolutions: Evolutions,
@@ -191,6 +192,7 @@ def remove(kube: KubeClient, namespace: str, name: str) -> None:
 LIMIT = 512 * 2**20
 
 
+@pytest.mark.usefixtures("every_namespace")
 @pytest.mark.parametrize(
     "count", [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
