@@ -42,10 +42,12 @@ def test_three_generations_to_the_end(
     jobs = evolutions.jobs()
     assert len(jobs) == STAGES
     assert len({j["metadata"]["name"] for j in jobs}) == STAGES
-    reasons = sorted(e["reason"] for e in evolutions.events())
     promoted = ["GenerationPromoted"] * 2
     ends = ["InputChecked", "MaxGenerationsReached", "Started"]
-    assert reasons == ["GenerationBaseline", *promoted, *ends]
+    expected = ["GenerationBaseline", *promoted, *ends]
+    # the operator posts the last one after it has written the status
+    wait_for(lambda: len(evolutions.events()) >= len(expected), "the Events")
+    assert sorted(e["reason"] for e in evolutions.events()) == expected
     assert operator.get("/livez") == 200
     _check_metrics(operator, status)
     assert operator.stop() == 0
