@@ -101,7 +101,7 @@ def _responses_table(rows: list[Mapping[str, Any]]) -> str:
     for row in rows:
         before, after = row["expression"]["generationZero"], row["expression"]["best"]
         cells = [
-            ", ".join(_number(figures.get(name), digits) for figures in (before, after))
+            ", ".join(_number(figures[name], digits) for figures in (before, after))
             for name, digits in (
                 ("diversity", ".3f"),
                 ("equalDiversity", ".3f"),

@@ -22,7 +22,7 @@ from kubernetes import client
 from tests.integration.chart.helm import CHART, ROOT, Helm, HelmError
 from tests.support.cluster import Cluster, ClusterError, binaries, commands, environment
 from tests.support.cluster.fixtures import node_cluster
-from tests.support.cluster.locks import locked, replace_text, this_run
+from tests.support.cluster.locks import locked, locked_in_turn, replace_text, this_run
 
 __all__ = ["node_cluster"]
 
@@ -148,9 +148,7 @@ def crd_in_use(cluster: Cluster, *, alone: bool = False) -> Iterator[None]:
         Whether the CRD of another version is installed in the meantime. Tests that use the CRD of
         the checkout are waited for, and later ones wait.
     """
-    with contextlib.ExitStack() as held:
-        with locked(cluster.folder / ".crd-queue.lock"):  # later ones wait here
-            held.enter_context(locked(cluster.folder / ".crd.lock", shared=not alone))
+    with locked_in_turn(cluster.folder / ".crd.lock", alone=alone):
         yield
 
 

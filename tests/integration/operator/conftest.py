@@ -24,7 +24,7 @@ from tests.integration.operator.fake_kubelet import FakeKubelet
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster
 from tests.support.cluster.fixtures import control_plane
-from tests.support.cluster.locks import locked
+from tests.support.cluster.locks import locked_in_turn
 
 __all__ = ["control_plane"]
 
@@ -66,9 +66,7 @@ def every_namespace() -> None:
 @contextlib.contextmanager
 def cluster_turn(cluster: Cluster, *, alone: bool) -> Iterator[None]:
     """Wait until no test is alone in the cluster; with `alone`, until there is no other test."""
-    with contextlib.ExitStack() as held:
-        with locked(cluster.folder / ".namespaces-queue.lock"):  # later ones wait here
-            held.enter_context(locked(cluster.folder / ".namespaces.lock", shared=not alone))
+    with locked_in_turn(cluster.folder / ".namespaces.lock", alone=alone):
         yield
 
 

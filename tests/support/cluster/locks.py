@@ -21,6 +21,25 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked_in_turn(path: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the lock of a file with others, or alone, in the order of arrival.
+
+    Without an order, new holders of a shared lock would keep who wants it alone waiting.
+
+    Parameters
+    ----------
+    path
+        The file of the lock. Beside it is the file of the queue.
+    alone
+        Whether no other may hold the lock at the same time.
+    """
+    with contextlib.ExitStack() as held:
+        with locked(path.with_suffix(".queue")):  # later ones wait here
+            held.enter_context(locked(path, shared=not alone))
+        yield
+
+
 def this_run() -> str:
     """Return the name of this test run, which is the same for its workers (pytest-xdist)."""
     return os.environ.get("PYTEST_XDIST_TESTRUNUID") or _OWN_RUN
